@@ -36,18 +36,18 @@ impl Design {
     pub(crate) fn over(self, memory: &mut Memory, cpus: usize, action: impl FnOnce(&Shared<'_>)) -> Tally {
         let mut frames = memory.frames_in(Shape::Free);
         let words: Vec<_> = (0..frames.held_words()).map(|_| AtomicU64::new(0)).collect();
-        let cpus: Vec<_> = (0..cpus).map(|_| CpuCache::new(Lock::new(Magazine::new()))).collect();
+        let cpus: Vec<_> = (0..cpus).map(|_| CpuCache::from(Lock::new(Magazine::default()))).collect();
         let before = frames.counts().free;
         let shared = match self {
             Self::OneLock => Shared { frames: Lock::new(frames), caches: None },
             Self::Magazines => {
-                let held = frames.track(&words).unwrap();
-                Shared { frames: Lock::new(frames), caches: Some(CpuCaches::new(&cpus, held)) }
+                let caches = CpuCaches::new(&cpus, &mut frames, &words).unwrap();
+                Shared { frames: Lock::new(frames), caches: Some(caches) }
             }
         };
         action(&shared);
         shared.caches.iter().for_each(|caches| _ = caches.drain(&shared.frames));
-        let tally = cpus.iter().map(|cpu| cpu.magazine().tally()).chain([shared.frames.tally()]).sum();
+        let tally = cpus.iter().map(|cpu| cpu.magazine.tally()).chain([shared.frames.tally()]).sum();
         shared.frames.with(|frames| {
             assert_eq!(frames.counts().free, before, "frames were lost");
             frames.check().unwrap();

@@ -7,7 +7,7 @@ use crate::console::events::{self, Decimal};
 use crate::machine::block::Block;
 use crate::machine::power::ExitStatus;
 use crate::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
-use ballonet::balloon::{self, Options};
+use ballonet::balloon::Options;
 use ballonet::memory::FRAME_SIZE;
 use ballonet::memory::PageFrames;
 use ballonet::pci::Tree;
@@ -85,7 +85,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
     let mut devices: Vec<DeviceHandle> = Vec::new();
     for node in tree.nodes() {
         let function = node.function;
-        if !balloon::matches(function.vendor, function.device) {
+        if !DeviceType::BALLOON.is_function(function.vendor, function.device) {
             continue;
         }
         tree.open_path(machine.config(), function.bdf);

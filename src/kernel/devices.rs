@@ -57,7 +57,8 @@ pub(crate) fn list(machine: &mut Machine, node: &Node, verbose: bool) {
         info!("PCI {}: there is no driver for {kind}; its memory is not used", node.bdf());
     }
     if verbose {
-        for line in alloc::format!("{}", Details::new(machine.config(), node).with_vendor(listing::describe)).lines() {
+        let details = Details { config: machine.config(), node, vendor: listing::describe };
+        for line in alloc::format!("{details}").lines() {
             info!("{line}");
         }
     }

@@ -14,7 +14,7 @@ use crate::boot::HotplugChoice;
 use crate::console::events;
 use crate::machine::mmio::Window;
 use crate::machine::{Machine, lines, log as serial};
-use ballonet::hotplug::{Slot, SlotError, SlotMode, SlotReport, Stage, Task, Timing};
+use ballonet::hotplug::{Slot, SlotError, SlotMode, SlotReport, SlotState, Stage, Task, Timing};
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
@@ -50,7 +50,7 @@ impl Slots {
     /// Starts serving every hot-plug slot on PCI.
     pub(super) fn start(machine: &mut Machine, tree: &Tree) -> Self {
         let timing = match machine.options().hotplug {
-            HotplugChoice::On => Some(Timing::STANDARD),
+            HotplugChoice::On => Some(Timing::default()),
             HotplugChoice::Prompt => Some(Timing::PROMPT),
             HotplugChoice::Off => None,
         };
@@ -67,7 +67,7 @@ impl Slots {
         let mut of_others = Vec::new();
         for node in nodes.filter(|node| node.function.is_bridge()) {
             match Slot::find(machine.config(), &node.function, timing) {
-                Ok(Some(slot)) if is_of_others(&slot, tree) => of_others.push(slot.port()),
+                Ok(Some(slot)) if is_of_others(&slot, tree) => of_others.push(slot.status().port),
                 Ok(Some(slot)) => {
                     let name = name(&slot, ports);
                     ports.push(Port::start(machine, node, slot, name));
@@ -169,12 +169,13 @@ impl Slots {
 /// Whether a slot claims to be empty or off although something responds behind it. Then ACPI does the hot-plug and
 /// these registers mean nothing; that is QEMU's default.
 fn is_of_others(slot: &Slot<Window>, tree: &Tree) -> bool {
-    matches!(slot.stage(), Stage::Off | Stage::Falling) && tree.behind(slot.port()).next().is_some()
+    let SlotState { stage, port, .. } = slot.status();
+    matches!(stage, Stage::Off | Stage::Falling) && tree.behind(port).next().is_some()
 }
 
 /// Logs the newly served slots: one line for equal ones, since a switch has dozens.
 fn announce(ports: &[Port]) {
-    let kind = |port: &Port| format!("{}; {}", port.stage, port.slot.mode());
+    let kind = |port: &Port| format!("{}; {}", port.stage, port.slot.status().mode);
     for (index, port) in ports.iter().enumerate() {
         let kind_here = kind(port);
         if ports.iter().take(index).any(|earlier| kind(earlier) == kind_here) {
@@ -216,8 +217,8 @@ impl<T: fmt::Display> fmt::Display for Several<T> {
 
 /// A slot's name: its number, and its port if another slot has that number.
 fn name(slot: &Slot<Window>, known: &[Port]) -> String {
-    let name = format!("slot{}", slot.number());
-    if known.iter().any(|port| port.name == name) { format!("{name}-{}", slot.port()) } else { name }
+    let name = format!("slot{}", slot.status().number);
+    if known.iter().any(|port| port.name == name) { format!("{name}-{}", slot.status().port) } else { name }
 }
 
 impl Port {
@@ -228,7 +229,7 @@ impl Port {
             Some(InterruptMode::Polling) => Some(SlotMode::Polling),
         };
         slot.start(machine, node, &name, mode);
-        let stage = slot.stage();
+        let stage = slot.status().stage;
         Self { name, slot, removing: false, next_poll: machine.now(), stage }
     }
 
@@ -239,22 +240,22 @@ impl Port {
 
     /// The address of the port.
     pub(super) fn bdf(&self) -> Bdf {
-        self.slot.port()
+        self.slot.status().port
     }
 
     /// Its stage.
     pub(super) fn stage(&self) -> Stage {
-        self.slot.stage()
+        self.slot.status().stage
     }
 
     /// How the port interrupts, and how often it did.
     pub(super) fn interrupts(&self) -> (SlotMode, u32) {
-        (self.slot.mode(), self.slot.interrupts())
+        (self.slot.status().mode, self.slot.status().interrupts)
     }
 
     /// Whether to poll because no interrupt may arrive: there is none, or the kernel masked its line in a storm.
     fn is_polled(&self) -> bool {
-        match self.slot.mode() {
+        match self.slot.status().mode {
             SlotMode::Polling => true,
             SlotMode::Line => lines::storms() > 0,
             SlotMode::Msix | SlotMode::Msi => false,
@@ -264,7 +265,7 @@ impl Port {
     fn next_poll(&self) -> Option<u64> {
         // Deflating balloons know when to be served, but not when their time limit ends.
         let polled = (self.is_polled() || self.removing).then_some(self.next_poll);
-        [polled, self.slot.deadline()].into_iter().flatten().min()
+        [polled, self.slot.status().deadline].into_iter().flatten().min()
     }
 
     /// Serves the slot if it is due. Returns whether functions were added.
@@ -331,7 +332,7 @@ impl Port {
 
     /// Reports the slot's stage if it has changed.
     fn report_stage(&mut self) {
-        let stage = self.slot.stage();
+        let stage = self.slot.status().stage;
         if core::mem::discriminant(&stage) == core::mem::discriminant(&self.stage) {
             return;
         }

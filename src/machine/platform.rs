@@ -229,7 +229,7 @@ impl BalloonPlatform for Machine {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;
         let reclaimed = reclaim::counts();
-        Statistics::new()
+        Statistics::default()
             .with(Tag::SwapIn, 0)
             .with(Tag::SwapOut, 0)
             .with(Tag::MajorFaults, 0)

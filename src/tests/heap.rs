@@ -177,7 +177,7 @@ fn fragment() -> Vec<FrameRun> {
     while let Ok(run) = frames::allocate(512, 512) {
         runs.push(run);
     }
-    runs.sort_unstable_by_key(|run| run.start().as_u32());
+    runs.sort_unstable_by_key(|run| run.start().0);
     let mut kept = Vec::with_capacity(LIST);
     for (run, index) in runs.drain(..).zip(0..) {
         if index % 2 == 0 {

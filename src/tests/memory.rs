@@ -55,7 +55,7 @@ kernel_test! {
         let from = balance();
         for (count, align) in [(1, 1), (2, 2), (3, 1), (7, 4), (16, 16), (100, 64), (511, 1), (512, 512), (1024, 1)] {
             let run = frames::allocate(count, align).expect("there is memory");
-            assert_eq!((run.count(), run.start().as_u32() % align), (count, 0), "{run}");
+            assert_eq!((run.count(), run.start().0 % align), (count, 0), "{run}");
             runs.push(run);
         }
         let taken: u64 = runs.iter().map(|run| u64::from(run.count())).sum();
@@ -105,8 +105,8 @@ kernel_test! {
         let before = balance();
         let kernel =
             PhysAddr::new(context.machine.image().place().start).and_then(Pfn::containing).expect("it is in low memory");
-        let beyond = Pfn::new(u32::MAX - 1);
-        for pfn in [kernel, beyond, Pfn::new(0)] {
+        let beyond = Pfn(u32::MAX - 1);
+        for pfn in [kernel, beyond, Pfn(0)] {
             let run = FrameRun::new(pfn, 1).expect("a run of one");
             let error = frames::free(run).expect_err("it was not allocated");
             assert_ne!(error.state, Some(FrameState::Used), "{error}");

@@ -8,6 +8,7 @@ use crate::machine::{Machine, vectors};
 use ballonet::pci::{Bars, ConfigSpace, Function, Msix, MsixTable, MsixVector, capability};
 use ballonet::platform::{Handled, Platform, Registers};
 use ballonet::rng::Rng;
+use ballonet::virtio::spec::DeviceType;
 use ballonet::virtio::{DeviceOptions, InterruptMode, Interrupts, Pending};
 
 use crate::tests::suite::{Context, Skip, Test, kernel_test, tests};
@@ -47,7 +48,7 @@ struct Entropy {
 impl Entropy {
     fn start(context: &mut Context) -> Result<Self, Skip> {
         let Context { machine, tree } = context;
-        let is_entropy = |function: &Function| Rng::<Machine>::matches(function.vendor, function.device);
+        let is_entropy = |function: &Function| DeviceType::ENTROPY.is_function(function.vendor, function.device);
         let node = tree.nodes().iter().find(|node| is_entropy(&node.function));
         let node = node.ok_or_else(|| Skip::because("there is no virtio entropy device on PCI"))?;
         let (function, bars) = (node.function, node.bars);
@@ -62,7 +63,7 @@ impl Entropy {
     }
 
     fn interrupts(&mut self) -> &mut Interrupts<Window> {
-        self.rng.running().interrupts_mut()
+        &mut self.rng.running.interrupts
     }
 
     /// The CPU's vector of an entry of the table.

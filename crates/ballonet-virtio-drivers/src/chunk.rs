@@ -61,7 +61,7 @@ impl Chunk {
     }
 
     fn run(&self, (first, count): (u32, u32)) -> Option<FrameRun> {
-        FrameRun::new(Pfn::new(self.start + first), count)
+        FrameRun::new(Pfn(self.start + first), count)
     }
 
     /// Takes idle frames; idle -> used.
@@ -81,7 +81,7 @@ impl Chunk {
 
     /// The frames of `run` that are in it, and what of `run` comes behind it.
     fn part(&self, run: FrameRun) -> (u64, Option<FrameRun>) {
-        let first = run.start().as_u32() - self.start;
+        let first = run.start().0 - self.start;
         let (part, rest) = run.split(self.count - first);
         (bits(first, part.count()), rest)
     }

@@ -41,9 +41,9 @@ impl<H: Hal> HalFrames<H> {
 
     /// The index of the chunk that `frame` is in.
     fn find(&self, frame: Pfn) -> Option<usize> {
-        let index = self.chunks.partition_point(|chunk| chunk.start() <= frame.as_u32()).checked_sub(1)?;
+        let index = self.chunks.partition_point(|chunk| chunk.start() <= frame.0).checked_sub(1)?;
         let chunk = &self.chunks[index];
-        (frame.as_u32() - chunk.start() < chunk.count()).then_some(index)
+        (frame.0 - chunk.start() < chunk.count()).then_some(index)
     }
 
     /// Allocates a chunk of at most `most` frames, and returns its index.
@@ -54,8 +54,8 @@ impl<H: Hal> HalFrames<H> {
             let (address, pointer) = H::dma_alloc(count as usize, BufferDirection::Both);
             let start = PhysAddr::new(address).filter(|_| address != 0).and_then(Pfn::containing);
             if let Some(start) = start {
-                let index = self.chunks.partition_point(|chunk| chunk.start() < start.as_u32());
-                self.chunks.insert(index, Chunk::new(start.as_u32(), count, pointer));
+                let index = self.chunks.partition_point(|chunk| chunk.start() < start.0);
+                self.chunks.insert(index, Chunk::new(start.0, count, pointer));
                 self.held += count;
                 return Some(index);
             }
@@ -73,7 +73,7 @@ impl<H: Hal> HalFrames<H> {
     fn deallocate(&mut self, index: usize) {
         let chunk = self.chunks.remove(index);
         self.held -= chunk.count();
-        let address = Pfn::new(chunk.start()).start().as_u64();
+        let address = Pfn(chunk.start()).start().as_u64();
         // SAFETY: it was allocated by these values, and none of its frames is ballooned or in use.
         let status = unsafe { H::dma_dealloc(address, chunk.pointer(), chunk.count() as usize) };
         if status != 0 {
@@ -86,7 +86,7 @@ impl<H: Hal> HalFrames<H> {
         let mut left = Some(run);
         while let Some(run) = left {
             let Some(index) = self.find(run.start()) else {
-                log::error!("frame {:#x} was never taken", run.start().as_u32());
+                log::error!("frame {:#x} was never taken", run.start().0);
                 return;
             };
             left = action(&mut self.chunks[index], run);

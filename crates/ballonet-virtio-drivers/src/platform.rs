@@ -113,6 +113,6 @@ impl<H: Hal, C: ConfigurationAccess, F: PageFrames> BalloonPlatform for HalPlatf
     }
 
     fn statistics(&self) -> Statistics {
-        Statistics::new()
+        Statistics::default()
     }
 }

@@ -27,4 +27,4 @@ pub mod virtio;
 /// The front page: its skeleton has to compile.
 #[cfg(all(doctest, feature = "raw"))]
 #[doc = include_str!("../README.md")]
-pub struct FrontPage;
+struct FrontPage;

@@ -51,16 +51,12 @@ impl<P: Platform> Parts<P> for Lent<P> {
 /// A driver and its device. It ends by [`Rng::shutdown`].
 #[must_use = "the device runs until it is shut down"]
 pub struct Rng<P: Platform> {
-    running: Running<P>,
+    /// The running device: its interrupts and its doorbell.
+    pub running: Running<P>,
     lent: Lent<P>,
 }
 
 impl<P: Platform> Rng<P> {
-    /// Whether a PCI function with these IDs is an entropy device (4.1.2.1).
-    pub const fn matches(vendor: u16, device: u16) -> bool {
-        DeviceType::ENTROPY.is_function(vendor, device)
-    }
-
     /// Starts a driver for the entropy device `device`: a PCI function, or whatever else [`DeviceHandle`] names.
     ///
     /// # Errors
@@ -108,18 +104,13 @@ impl<P: Platform> Rng<P> {
     /// # Errors
     /// When the device broke the rules; only [`Rng::shutdown`] is left then.
     pub fn poll(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, RngError> {
-        self.running.interrupts().take();
+        self.running.interrupts.take();
         let Some(completion) = self.lent.queue.pop()? else { return Ok(None) };
         let count = bytes.len().min(completion.written as usize);
         if let Some(buffer) = &self.lent.buffer {
             buffer.read_bytes(0, &mut bytes[..count]);
         }
         if completion.written == 0 { Err(RngError::Empty) } else { Ok(Some(count)) }
-    }
-
-    /// The running device: its interrupts and its doorbell.
-    pub fn running(&mut self) -> &mut Running<P> {
-        &mut self.running
     }
 
     /// Stops the device and gives everything back.

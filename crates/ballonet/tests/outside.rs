@@ -43,9 +43,9 @@ impl<P: Platform> Driver<P> {
     fn probe(platform: &mut P, device: impl Into<DeviceHandle>) -> Result<Self, BringUpError> {
         let implemented = |_, _| Features::VERSION_1.union(Features::EVENT_IDX);
         let options = DeviceOptions::new("outside0");
-        let mut setup = Setup::open(platform, device, options, DeviceType::ENTROPY, implemented, |_, _| {})?;
+        let setup = Setup::open(platform, device, options, DeviceType::ENTROPY, implemented, |_, _| {})?;
         // The device type has no configuration (5.4.4), so a read fails.
-        assert!(setup.device().transport().read_config32(0).is_err());
+        assert!(setup.device.transport().read_config::<u32>(0).is_err());
         let make = |platform: &mut P, setup: &mut Setup<P>, lent: &mut Option<Lent<P>>| -> Result<_, BringUpError> {
             let (index, name, used_length) = (QueueIndex::FIRST, Some("requests"), UsedLength::Strict);
             let layout = setup.layout(index, 1)?;
@@ -68,7 +68,7 @@ impl<P: Platform> Driver<P> {
 
     /// The answer, once an interrupt or the clock has woken the kernel and the device is done.
     fn poll(&mut self) -> Option<Vec<u8>> {
-        let interrupts = self.running.interrupts();
+        let interrupts = &self.running.interrupts;
         if interrupts.mode() != InterruptMode::Polling && !interrupts.events().is_pending() {
             return None;
         }

@@ -48,7 +48,7 @@ impl Guest {
     fn receive(&self, rng: &mut Rng<ModelPlatform>) -> Result<Vec<u8>, RngError> {
         let mut bytes = vec![0; REQUEST_SIZE];
         for _ in 0..PATIENCE {
-            let interrupts = rng.running().interrupts();
+            let interrupts = &rng.running.interrupts;
             let is_awake = interrupts.mode() == InterruptMode::Polling || interrupts.events().is_pending();
             if is_awake && let Some(count) = rng.poll(&mut bytes)? {
                 bytes.truncate(count);
@@ -124,9 +124,9 @@ fn devices() -> Vec<(Behaviour, TransportKind, RingFormat)> {
 fn expect_bytes(behaviour: Behaviour, kind: TransportKind, ring: RingFormat, mode: InterruptMode) {
     let mut guest = Guest::new(behaviour);
     let mut rng = guest.probe(|options| options.interrupts = Some(mode)).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(rng.running().interrupts().mode(), mode);
-    assert_eq!(rng.running().device().transport().kind(), kind);
-    assert_eq!(RingFormat::of(rng.running().device().features()), ring);
+    assert_eq!(rng.running.interrupts.mode(), mode);
+    assert_eq!(rng.running.device.transport().kind(), kind);
+    assert_eq!(RingFormat::of(rng.running.device.features()), ring);
     let mut received = Vec::new();
     let mut last = Vec::new();
     for length in [16, 16, 64, 1, 1000, REQUEST_SIZE].into_iter().cycle().take(100) {
@@ -200,7 +200,7 @@ fn an_answer_is_as_long_as_its_shortest_limit() {
     assert_eq!(bytes, guest.given());
     assert_eq!(bytes.len(), 5);
     rng.request(100);
-    while !rng.running().interrupts().events().is_pending() {
+    while !rng.running.interrupts.events().is_pending() {
         assert!(guest.machine.sleep(), "an interrupt is due");
     }
     let mut few = [0; 3];

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::str::FromStr;
 
 use ballonet::balloon::RequestShape;
-use ballonet::balloon::wire::{feature_named, feature_names};
+use ballonet::balloon::wire::FEATURES;
 use ballonet::virtio::spec::{Features, QUEUE_SIZE_MAX};
 
 use super::choice::Word;
@@ -289,6 +289,11 @@ impl<'a> Form<'a> for CpuLimit {
     }
 }
 
+/// The names of the features in a set; bits without a name are skipped.
+pub(crate) fn feature_names(features: Features) -> impl Iterator<Item = &'static str> + Clone {
+    FEATURES.into_iter().filter(move |(_, feature)| features.contains(*feature)).map(|(name, _)| name)
+}
+
 /// Features to decline, `-name,-name`: a mask of their bits. An empty list declines none.
 pub(crate) struct DeclinedFeatures;
 
@@ -299,8 +304,9 @@ impl<'a> Form<'a> for DeclinedFeatures {
     fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<u64> {
         let mut mask = 0;
         for item in value.split(|&byte| byte == b',').filter(|_| !value.is_empty()) {
-            match item.strip_prefix(b"-").and_then(feature_named) {
-                Some(feature) => mask |= feature.bits(),
+            let name = item.strip_prefix(b"-");
+            match FEATURES.iter().find(|(known, _)| Some(known.as_bytes()) == name) {
+                Some((_, feature)) => mask |= feature.bits(),
                 None => complain(ValueError::Feature(item)),
             }
         }

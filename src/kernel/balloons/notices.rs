@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use ballonet::balloon::wire::feature_names;
+use crate::boot::feature_names;
 use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, ResetReason, ResetReport};
 use ballonet::pci::Bdf;
 use log::{error, info, warn};
@@ -24,7 +24,7 @@ pub(super) fn ready(balloon: &Balloon<Machine>) {
     let (transport, ring, mode) = (status.transport, status.ring, status.interrupts);
     serial::emit(&events::Ready {
         name: balloon.name(),
-        device: &balloon.address(),
+        device: &balloon.status().address,
         irq: mode.into(),
         transport: transport.into(),
         ring: ring.into(),
@@ -33,7 +33,7 @@ pub(super) fn ready(balloon: &Balloon<Machine>) {
         actual: Bytes::of_frames(status.actual),
     });
     if serial::is_text() {
-        let (name, function, features) = (balloon.name(), balloon.address(), features.join(" "));
+        let (name, function, features) = (balloon.name(), balloon.status().address, features.join(" "));
         info!("{name}: balloon at {function} ready: {transport}, {ring} rings, {mode}; {features}");
     }
 }

@@ -62,7 +62,7 @@ impl Served {
 
     /// Deflates the balloon completely for its removal.
     pub(super) fn leave(&mut self, now: u64) {
-        self.balloon.leave();
+        self.balloon.pin(0);
         self.leaving = Some(now);
     }
 
@@ -78,7 +78,7 @@ impl Served {
 
     /// Its address if it turned out to be gone; returned once.
     pub(super) fn take_gone(&mut self) -> Option<DeviceAddress> {
-        core::mem::take(&mut self.gone).then(|| self.balloon.address())
+        core::mem::take(&mut self.gone).then(|| self.balloon.status().address)
     }
 
     /// Whether to poll because no interrupt may arrive: there is none, or the kernel masked its line in a storm.

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ballonet::balloon::{self, Balloon, Options, ReclaimError};
+use ballonet::balloon::{Balloon, Options, ReclaimError};
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::DeviceHandle;
@@ -49,7 +49,7 @@ impl Balloons {
 
     /// Starts a driver for a function if it is a balloon. Returns its index among the balloons.
     pub(crate) fn add(&mut self, machine: &mut Machine, tree: &Tree, function: &Function) -> Option<usize> {
-        if !balloon::matches(function.vendor, function.device) {
+        if !DeviceType::BALLOON.is_function(function.vendor, function.device) {
             return None;
         }
         tree.open_path(machine.config(), function.bdf);
@@ -88,7 +88,7 @@ impl Balloons {
     pub(crate) fn leave(&mut self, function: Bdf, now: u64) {
         self.served
             .iter_mut()
-            .filter(|served| served.balloon.address() == function.into())
+            .filter(|served| served.balloon.status().address == function.into())
             .for_each(|served| served.leave(now));
     }
 
@@ -105,7 +105,8 @@ impl Balloons {
     /// Ends the driver at `function` if its balloon is empty, has failed, or has run out of time, or if `at_once`.
     /// Returns whether it has ended.
     pub(crate) fn remove(&mut self, machine: &mut Machine, function: Bdf, at_once: bool) -> bool {
-        let Some(place) = self.served.iter().position(|served| served.balloon.address() == function.into()) else {
+        let Some(place) = self.served.iter().position(|served| served.balloon.status().address == function.into())
+        else {
             return true;
         };
         if !at_once && !self.served[place].has_left(machine.now()) {

@@ -105,7 +105,7 @@ impl SizeReports {
 
     /// Reports the send strategy if it has changed.
     fn report_strategy(&mut self, balloon: &Balloon<Machine>) {
-        let strategy = balloon.send_strategy();
+        let strategy = balloon.status().strategy;
         if self.strategy.replace(strategy) == Some(strategy) {
             return;
         }

@@ -66,8 +66,8 @@ pub(crate) fn disable_caches() {
 
 fn set_caches_up(cpus: usize) -> Result<CpuCaches<'static, Lock<Magazine>>, StorageError> {
     let words = place_static(with(|all| all.held_words()), || AtomicU64::new(0))?;
-    let cpus = place_static(cpus, || CpuCache::new(Lock::new(Magazine::new())))?;
-    Ok(CpuCaches::new(cpus, with(|all| all.track(words))?))
+    let cpus = place_static(cpus, || CpuCache::from(Lock::new(Magazine::default())))?;
+    with(|all| CpuCaches::new(cpus, all, words))
 }
 
 /// Values in frames of their own, never freed. Not on the heap, whose size tests watch.
@@ -121,9 +121,9 @@ fn caches() -> Option<&'static CpuCaches<'static, Lock<Magazine>>> {
 pub(crate) unsafe fn force_unlock() {
     // SAFETY: the caller's promise.
     unsafe { FRAMES.force_unlock() };
-    for cpu in CACHES.get().into_iter().flat_map(CpuCaches::cpus) {
+    for cpu in CACHES.get().into_iter().flat_map(|caches| caches.cpus) {
         // SAFETY: the caller's promise.
-        unsafe { cpu.magazine().force_unlock() };
+        unsafe { cpu.magazine.force_unlock() };
     }
 }
 

@@ -8,7 +8,7 @@ use crate::machine::memory::frames;
 const MARK: u64 = 0xB0A7_5EED_0000_0000;
 
 fn mark(frame: Pfn) -> u64 {
-    MARK | u64::from(frame.as_u32())
+    MARK | u64::from(frame.0)
 }
 
 fn word(frame: Pfn) -> *mut u64 {

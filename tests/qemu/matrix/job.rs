@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use ballonet::balloon::wire::feature_names;
+use ballonet::balloon::wire::FEATURES;
 use ballonet::virtio::spec::Features;
 use serde_json::Value;
 
@@ -66,8 +66,9 @@ fn names(features: &Value) -> Outcome<BTreeSet<String>> {
     }
     for kind in ["unknown-transports", "unknown-dev-features"] {
         let bits = Features::from_bits_retain(features[kind].as_u64().unwrap_or_default() & !BAD_FEATURE);
-        ensure!(feature_names(bits).count() as u32 == bits.bits().count_ones(), "features without a name: {bits}");
-        names.extend(feature_names(bits).map(str::to_owned));
+        let named = FEATURES.iter().filter(|(_, feature)| bits.contains(*feature));
+        ensure!(named.clone().count() as u32 == bits.bits().count_ones(), "features without a name: {bits}");
+        names.extend(named.map(|(name, _)| (*name).to_owned()));
     }
     Ok(names)
 }

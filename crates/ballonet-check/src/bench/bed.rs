@@ -58,7 +58,7 @@ impl Offer {
         options.declined = Features::empty();
         let mut setup = Setup::open(platform, device, options, DeviceType::BALLOON, |_, _| ALWAYS, |_, _| {})?;
         let found = find_queues(&mut setup);
-        let device = setup.device();
+        let device = &setup.device;
         let (transport, offered) = (device.transport().kind(), device.offered());
         let legacy = Features::from_bits_retain(u32::MAX.into());
         let features = if transport.is_legacy() { offered & legacy } else { offered };
@@ -120,7 +120,7 @@ impl<P: Platform> Bed<P> {
 
     /// How the device interrupts.
     pub(super) fn interrupt_mode(&self) -> InterruptMode {
-        self.running.interrupts().mode()
+        self.running.interrupts.mode()
     }
 
     /// The queue at this place, and its doorbell.

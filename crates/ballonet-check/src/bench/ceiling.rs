@@ -218,18 +218,18 @@ where
     S: Surroundings,
 {
     let QueueAccess { running, queue, doorbell } = queue;
-    let poll = if running.interrupts().mode() == InterruptMode::Polling { POLL_WITHOUT_INTERRUPTS } else { POLL };
+    let poll = if running.interrupts.mode() == InterruptMode::Polling { POLL_WITHOUT_INTERRUPTS } else { POLL };
     let mut last_used = platform.now();
     while queue.outstanding() > 0 {
         if let Some(kick) = queue.publish() {
-            running.device().kick(doorbell, kick);
+            running.device.kick(doorbell, kick);
         }
         let outstanding = queue.outstanding();
         let share = if requests.rest.is_empty() { outstanding } else { outstanding.div_ceil(2) };
         if queue.arm(share) {
-            surroundings.idle(poll, &|| running.interrupts().events().is_pending());
+            surroundings.idle(poll, &|| running.interrupts.events().is_pending());
         }
-        let _ = running.interrupts().take();
+        let _ = running.interrupts.take();
         queue.disarm();
         let now = platform.now();
         while queue.pop()?.is_some() {

@@ -125,13 +125,13 @@ impl<M: DmaMemory> Probe<M> {
         W: Stopwatch,
     {
         let QueueAccess { running, queue, doorbell } = bed.queue(queue);
-        let polled = running.interrupts().mode() == InterruptMode::Polling;
+        let polled = running.interrupts.mode() == InterruptMode::Polling;
         // Nothing is outstanding: the next request to be used is the one that is added now.
         let _ = queue.arm(1);
         let start = watch.ticks();
         queue.add(Chain::readable(&self.segments), ()).map_err(|rejected| rejected.reason)?;
         if let Some(kick) = queue.publish() {
-            running.device().kick(doorbell, kick);
+            running.device.kick(doorbell, kick);
         }
         let kicked = watch.ticks();
 
@@ -139,8 +139,8 @@ impl<M: DmaMemory> Probe<M> {
         loop {
             let before = watch.ticks();
             watch.admit_interrupts();
-            if polled || running.interrupts().events().is_pending() {
-                let _ = running.interrupts().take();
+            if polled || running.interrupts.events().is_pending() {
+                let _ = running.interrupts.take();
                 if queue.pop()?.is_some() {
                     let popped = watch.ticks();
                     return Ok(Trip {

@@ -208,7 +208,7 @@ pub(super) const CHECKS: &[Check] = &[
             let usable = device.usable();
             device.negotiate(usable)?;
             let read = device.legacy()?.ports.read32(ports::DRIVER_FEATURES);
-            let [expected, _] = usable.words();
+            let [expected, _]: [u32; 2] = usable.into();
             ensure!(read == expected, "features {expected:#x} were accepted, {read:#x} are read");
             Ok(())
         },

@@ -47,7 +47,7 @@ pub(super) const CHECKS: &[Check] = &[
         "DeviceFeatures shows the word that was selected last, in any order",
         |device| {
             device.begin()?;
-            let words = device.offered.words();
+            let words = <[u32; 2]>::from(device.offered);
             for select in [1, 0, 0, 1, 0] {
                 skip_unless!(!device.is_legacy() || words[1] == 0, "a legacy device has one word");
                 let word = device.feature_word(select);

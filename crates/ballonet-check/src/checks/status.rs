@@ -157,5 +157,5 @@ pub(super) fn read_accepted(device: &mut TestDevice<'_>) -> Verdict<Features> {
         registers.write32(offset_of!(CommonConfig, driver_feature_select), select);
         *word = registers.read32(offset_of!(CommonConfig, driver_feature));
     }
-    Ok(Features::from_words(words))
+    Ok(Features::from(words))
 }

@@ -219,7 +219,7 @@ impl<'p> TestDevice<'p> {
     fn take_frames(&mut self) -> Verdict {
         while self.pfns.len() < FRAMES {
             let Some(run) = self.platform.take_free((FRAMES - self.pfns.len()) as u32) else { break };
-            self.pfns.extend(run.pfns().map(ballonet::memory::Pfn::as_u32));
+            self.pfns.extend(run.pfns().map(|pfn| pfn.0));
             self.runs.push(run);
         }
         trouble_unless!(self.pfns.len() >= 64, "only {} frames of memory are free to test with", self.pfns.len());

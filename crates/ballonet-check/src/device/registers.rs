@@ -117,12 +117,12 @@ impl TestDevice<'_> {
     pub(crate) fn read_offered(&mut self) -> Features {
         let low = self.feature_word(0);
         let high = if self.is_legacy() { 0 } else { self.feature_word(1) };
-        Features::from_words([low, high])
+        Features::from([low, high])
     }
 
     pub(crate) fn accept(&mut self, features: Features) {
         let count = if self.is_legacy() { 1 } else { 2 };
-        for (select, word) in (0..).zip(features.words()).take(count) {
+        for (select, word) in (0..).zip(<[u32; 2]>::from(features)).take(count) {
             match &mut self.transport {
                 Transport::Modern(modern) => {
                     modern.common.write32(offset_of!(CommonConfig, driver_feature_select), select);

@@ -15,20 +15,15 @@ pub trait BalloonPlatform: Platform {
     /// Statistics of the memory, for the host. The tags that have a value when a driver starts are the ones that are
     /// sent; later only their values count. By default there are none.
     fn statistics(&self) -> Statistics {
-        Statistics::new()
+        Statistics::default()
     }
 }
 
-/// Memory statistics: values by tag. Tags that the kernel does not measure have none.
+/// Memory statistics: values by tag, none by default. Tags that the kernel does not measure have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics([Option<u64>; Tag::ALL.len()]);
 
 impl Statistics {
-    /// No values.
-    pub const fn new() -> Self {
-        Self([None; Tag::ALL.len()])
-    }
-
     /// These, and a value for `tag`.
     #[must_use]
     pub const fn with(mut self, tag: Tag, value: u64) -> Self {

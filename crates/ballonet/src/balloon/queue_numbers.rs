@@ -34,11 +34,6 @@ pub enum BalloonQueue {
 impl BalloonQueue {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Inflate, Self::Deflate, Self::Statistics];
-
-    /// The queue with this name.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|queue| <&str>::from(*queue) == word)
-    }
 }
 
 impl From<BalloonQueue> for &'static str {

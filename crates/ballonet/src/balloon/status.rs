@@ -4,7 +4,9 @@ use bitflags::bitflags;
 
 use super::error::BalloonError;
 use super::policy::hint_plan::HintReport;
+use super::policy::tuning::SendStrategy;
 use super::queue_numbers::BalloonQueue;
+use crate::platform::DeviceAddress;
 use crate::virtio::spec::Features;
 use crate::virtio::{InterruptMode, RingFormat, TransportKind};
 
@@ -71,6 +73,8 @@ impl Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BalloonStatus {
+    /// The device's address.
+    pub address: DeviceAddress,
     /// The features that driver and device agreed on.
     pub features: Features,
     /// The transport.
@@ -103,6 +107,8 @@ pub struct BalloonStatus {
     pub cooling: Option<u64>,
     /// Whether the device has returned no requests for seconds. The host's target is then unknown.
     pub silent: bool,
+    /// How frames go to the host, as far as measured.
+    pub strategy: SendStrategy,
     /// Why the driver gave up, if it did.
     pub failed: Option<BalloonError>,
     /// The last reset that the driver came through.

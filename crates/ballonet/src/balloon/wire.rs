@@ -51,16 +51,6 @@ pub const FEATURES: [(&str, Features); 21] = [
     ("suspend", Features::SUSPEND),
 ];
 
-/// The feature with this name, in lower case.
-pub fn feature_named(name: &[u8]) -> Option<Features> {
-    FEATURES.into_iter().find(|(known, _)| known.as_bytes() == name).map(|(_, feature)| feature)
-}
-
-/// The names of the features in a set; bits without a name are skipped.
-pub fn feature_names(features: Features) -> impl Iterator<Item = &'static str> + Clone {
-    FEATURES.into_iter().filter(move |(_, feature)| features.contains(*feature)).map(|(name, _)| name)
-}
-
 /// The device configuration of a balloon (5.5.4). Its fields are reached one by one, each in one access; a device without
 /// the features of the last two may end before them, at [`BalloonConfig::SIZE`].
 #[doc(alias = "virtio_balloon_config")]
@@ -97,7 +87,7 @@ pub const PFN_SIZE: usize = 4;
 #[inline]
 pub fn write_pfns(run: FrameRun, bytes: &mut [u8]) -> usize {
     let room = (bytes.len() / PFN_SIZE).min(run.count() as usize);
-    let start = run.start().as_u32();
+    let start = run.start().0;
     for (offset, entry) in bytes.chunks_exact_mut(PFN_SIZE).take(room).enumerate() {
         // A run does not pass the last frame number; a loop of this form becomes vector instructions.
         entry.copy_from_slice(&start.wrapping_add(offset as u32).to_le_bytes());
@@ -215,17 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn names_map_to_features_and_back() {
-        assert_eq!(feature_named(b"stats_vq"), Some(STATS_VQ));
-        assert_eq!(feature_named(b"event_idx"), Some(Features::EVENT_IDX));
-        assert_eq!(feature_named(b"unheard_of"), None);
-        let names: Vec<_> = feature_names(STATS_VQ | Features::VERSION_1).collect();
-        assert_eq!(names, ["stats_vq", "version_1"]);
-    }
-
-    #[test]
     fn frame_numbers_are_little_endian_and_ascending() {
-        let run = FrameRun::new(Pfn::new(0x0102_03ff), 2).unwrap();
+        let run = FrameRun::new(Pfn(0x0102_03ff), 2).unwrap();
         let mut bytes = [0xaa; 12];
         assert_eq!(write_pfns(run, &mut bytes), 8);
         assert_eq!(bytes, [0xff, 3, 2, 1, 0, 4, 2, 1, 0xaa, 0xaa, 0xaa, 0xaa]);
@@ -233,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_largest_frame_number_can_be_written() {
-        let run = FrameRun::new(Pfn::new(u32::MAX), 1).unwrap();
+        let run = FrameRun::new(Pfn(u32::MAX), 1).unwrap();
         let mut bytes = [0; 4];
         assert_eq!(write_pfns(run, &mut bytes), 4);
         assert_eq!(bytes, [0xff; 4]);
@@ -241,7 +222,7 @@ mod tests {
 
     #[test]
     fn frame_numbers_stop_at_the_end_of_the_buffer() {
-        let run = FrameRun::new(Pfn::new(1), 1000).unwrap();
+        let run = FrameRun::new(Pfn(1), 1000).unwrap();
         let mut bytes = [0; 10];
         assert_eq!(write_pfns(run, &mut bytes), 8);
         assert_eq!(bytes, [1, 0, 0, 0, 2, 0, 0, 0, 0, 0]);

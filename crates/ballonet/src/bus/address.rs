@@ -75,7 +75,8 @@ impl Bdf {
     ///
     /// The base address that the MCFG table gives is that of bus 0, also where its bus range starts later (PCI
     /// Firmware 3.2, 4.1.2). `None` for offsets from 4096 on.
-    pub const fn ecam_offset(self, offset: u16) -> Option<u64> {
+    #[cfg(any(feature = "raw", test))]
+    pub(crate) const fn ecam_offset(self, offset: u16) -> Option<u64> {
         if offset >= 0x1000 {
             return None;
         }
@@ -114,19 +115,6 @@ impl InterruptPin {
             3 => Some(Self::C),
             4 => Some(Self::D),
             _ => None,
-        }
-    }
-
-    /// The pin on the bridge's primary side that this pin of `device` on its secondary side comes out at (PCI-to-PCI
-    /// Bridge 1.2, 9.1).
-    #[doc(alias = "pci_swizzle_interrupt_pin")]
-    #[must_use]
-    pub(crate) const fn swizzle(self, device: u8) -> Self {
-        match (self as u8 - 1).wrapping_add(device) % 4 {
-            0 => Self::A,
-            1 => Self::B,
-            2 => Self::C,
-            _ => Self::D,
         }
     }
 }
@@ -175,14 +163,6 @@ mod tests {
         assert_eq!(bdf(3, 0, 0, 1).ecam_offset(0x10), Some(0x1010));
         assert_eq!(bdf(0, 0xFF, 31, 7).ecam_offset(0xFFF), Some(0x0FFF_FFFF));
         assert_eq!(bdf(0, 0, 0, 0).ecam_offset(0x1000), None);
-    }
-
-    #[test]
-    fn swizzle_turns_the_pin_by_the_device_number() {
-        use InterruptPin::{A, B, C, D};
-        assert_eq!([A, B, C, D].map(|pin| pin.swizzle(0)), [A, B, C, D]);
-        assert_eq!([A, B, C, D].map(|pin| pin.swizzle(1)), [B, C, D, A]);
-        assert_eq!(D.swizzle(31), C);
     }
 
     #[test]

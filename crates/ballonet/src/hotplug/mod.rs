@@ -15,4 +15,4 @@ mod slot;
 pub use controller::{SlotError, SlotReport};
 pub use interrupt::SlotMode;
 pub use sequence::{SlotFault, Stage, Task, Timing};
-pub use slot::Slot;
+pub use slot::{Slot, SlotState};

@@ -42,7 +42,7 @@ pub struct Timing {
 
 impl Timing {
     /// For physical slots, by the specification.
-    pub const STANDARD: Self = Self {
+    pub(crate) const STANDARD: Self = Self {
         think: 5000 * MILLISECOND,
         patience: 1000 * MILLISECOND,
         settle: 100 * MILLISECOND,
@@ -55,6 +55,13 @@ impl Timing {
 
     /// For virtual machines' slots: nobody presses by mistake, and there is no power to drain and no link to train.
     pub const PROMPT: Self = Self { think: 0, settle: 0, settle_blindly: 0, drain: 0, comings: 64, ..Self::STANDARD };
+}
+
+impl Default for Timing {
+    /// For physical slots, by the specification.
+    fn default() -> Self {
+        Self::STANDARD
+    }
 }
 
 /// A slot's stage.

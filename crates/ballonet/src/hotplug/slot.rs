@@ -1,7 +1,7 @@
 //! A hot-plug slot, as its owner sees it: its controller, and the interrupts of the port that it is behind.
 
 use super::controller::{Controller, SlotError, SlotReport};
-use super::interrupt::{SlotInterrupts, SlotMode};
+use super::interrupt::{SlotEvents, SlotInterrupts, SlotMode};
 use super::sequence::{Stage, Timing};
 use crate::pci::express::SlotStatus;
 use crate::pci::{Bdf, ConfigSpace, Function, Node};
@@ -13,6 +13,24 @@ pub struct Slot<R> {
     controller: Controller,
     /// From the start on.
     interrupts: Option<SlotInterrupts<R>>,
+}
+
+/// What is known of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlotState {
+    /// The port that it is behind.
+    pub port: Bdf,
+    /// The number that is written on it: 0 to 8191.
+    pub number: u16,
+    /// Where it is.
+    pub stage: Stage,
+    /// How the port interrupts.
+    pub mode: SlotMode,
+    /// How many interrupts there were.
+    pub interrupts: u32,
+    /// When to poll it if no interrupt comes before, on the platform's clock.
+    pub deadline: Option<u64>,
 }
 
 impl<R: Registers + Send + 'static> Slot<R> {
@@ -27,19 +45,17 @@ impl<R: Registers + Send + 'static> Slot<R> {
         Ok(controller.map(|controller| Self { controller, interrupts: None }))
     }
 
-    /// The port.
-    pub const fn port(&self) -> Bdf {
-        self.controller.port()
-    }
-
-    /// The number that is written on the slot: 0 to 8191.
-    pub const fn number(&self) -> u16 {
-        self.controller.number()
-    }
-
-    /// Where it is.
-    pub const fn stage(&self) -> Stage {
-        self.controller.stage()
+    /// What is known of it.
+    pub fn status(&self) -> SlotState {
+        let events = self.interrupts.as_ref().map(SlotInterrupts::events);
+        SlotState {
+            port: self.controller.port(),
+            number: self.controller.number(),
+            stage: self.controller.stage(),
+            mode: self.interrupts.as_ref().map_or(SlotMode::Polling, SlotInterrupts::mode),
+            interrupts: events.map_or(0, SlotEvents::count),
+            deadline: self.controller.next_look(),
+        }
     }
 
     /// Starts to serve the slot behind `port`: what happened before is forgotten. The port gets interrupts, in the mode that is
@@ -62,25 +78,10 @@ impl<R: Registers + Send + 'static> Slot<R> {
         self.controller.start(platform.config(), now);
     }
 
-    /// How the port interrupts.
-    pub fn mode(&self) -> SlotMode {
-        self.interrupts.as_ref().map_or(SlotMode::Polling, SlotInterrupts::mode)
-    }
-
-    /// How many interrupts there were.
-    pub fn interrupts(&self) -> u32 {
-        self.interrupts.as_ref().map_or(0, |interrupts| interrupts.events().count())
-    }
-
     /// Whether it must be polled. With interrupts off, right before the CPU is put to sleep by `sti; hlt`, no answer of
     /// *no* can be out of date.
     pub fn is_pending(&self) -> bool {
         self.interrupts.as_ref().is_some_and(|interrupts| interrupts.events().is_pending())
-    }
-
-    /// When to poll it if no interrupt comes before, on the platform's clock.
-    pub const fn deadline(&self) -> Option<u64> {
-        self.controller.next_look()
     }
 
     /// Looks at the slot: takes what has happened, and goes on. The work of a call is bounded.

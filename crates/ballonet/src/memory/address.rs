@@ -48,23 +48,13 @@ impl fmt::Display for PhysAddr {
 /// The number of a 4 KiB page frame: its physical address divided by 4096. 32 bits, as on the balloon's wire, so frames
 /// lie below 16 TiB (virtio 1.4, 5.5.6).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pfn(u32);
+pub struct Pfn(pub u32);
 
 impl Pfn {
-    /// The frame with this number.
-    pub const fn new(number: u32) -> Self {
-        Self(number)
-    }
-
     /// The frame that holds `address`, or `None` at or above 16 TiB.
     pub const fn containing(address: PhysAddr) -> Option<Self> {
         let number = address.0 / FRAME_SIZE;
         if number <= u32::MAX as u64 { Some(Self(number as u32)) } else { None }
-    }
-
-    /// The number.
-    pub const fn as_u32(self) -> u32 {
-        self.0
     }
 
     /// Where the frame starts.

@@ -105,7 +105,7 @@ impl Frames<'_> {
             let free = self.totals[FrameState::Free as usize];
             return Err(AllocateError::Exhausted { frames: request.frames, align: request.align, free });
         };
-        let start = u64::from(run.start().as_u32());
+        let start = u64::from(run.start().0);
         let spans = self.spans;
         for part in parts(spans, start..start + u64::from(run.count())) {
             self.regions[part.index].set_touched();

@@ -87,10 +87,10 @@ fn on_prepared(
     let mut frames = Frames::new(storage.as_mut_slice().as_mut_bytes(), ranges(map), ranges(reserved)).unwrap();
     // What the words contain does not matter.
     let words: Vec<_> = (0..frames.held_words()).map(|_| AtomicU64::new(0xdead_beef)).collect();
-    let cpus: Vec<_> = (0..CPUS).map(|_| CpuCache::new(Lock::new(Magazine::new()))).collect();
+    let cpus: Vec<_> = (0..CPUS).map(|_| CpuCache::from(Lock::new(Magazine::default()))).collect();
     prepare(&mut frames);
-    let held = frames.track(&words).unwrap();
-    let machine = Machine { frames: Lock::new(frames), caches: CpuCaches::new(&cpus, held) };
+    let caches = CpuCaches::new(&cpus, &mut frames, &words).unwrap();
+    let machine = Machine { frames: Lock::new(frames), caches };
     test(&machine);
     machine.check();
 }
@@ -183,9 +183,9 @@ fn frames_that_were_never_given_are_refused_and_those_of_a_run_come_back_one_by_
             let taken = machine.take(|frames| frames.take_free(512)).unwrap();
             machine.frames.with(|frames| frames.confirm_ballooned(taken)).unwrap();
             for (frame, state) in [
-                (Pfn::new(0), Some(FrameState::Reserved)),
-                (Pfn::new(0x9f), Some(FrameState::Reserved)),
-                (Pfn::new(u32::MAX), None),
+                (Pfn(0), Some(FrameState::Reserved)),
+                (Pfn(0x9f), Some(FrameState::Reserved)),
+                (Pfn(u32::MAX), None),
                 (taken.last(), Some(FrameState::Ballooned)),
             ] {
                 let error = machine.free(0, FrameRun::new(frame, 1).unwrap()).unwrap_err();
@@ -255,7 +255,7 @@ fn a_magazine_is_filled_from_regions_that_are_broken_already() {
         let runs: Vec<_> = (0..256).map(|_| machine.allocate(0).unwrap()).collect();
         assert_eq!(machine.frames.with(|frames| frames.counts().free_regions), 1);
         let next = machine.allocate(0).unwrap();
-        assert!(runs.iter().all(|run| run.start().as_u32() / 512 != next.start().as_u32() / 512));
+        assert!(runs.iter().all(|run| run.start().0 / 512 != next.start().0 / 512));
         assert_eq!(machine.caches.len(), Magazine::HALF as u64 - 1, "in one run");
     });
 }
@@ -266,7 +266,7 @@ fn a_run_of_which_another_cpu_frees_a_frame_meanwhile_stays_with_its_holder() {
         let run = machine.allocate_run(1024, 1).unwrap();
         machine.frames.with(|frames| {
             let held = frames.held.unwrap();
-            let other = Pfn::new(run.last().as_u32() - 100);
+            let other = Pfn(run.last().0 - 100);
             // As if that came between the two looks that freeing a run takes.
             assert!(held.clear_allocated_one(other));
             assert_eq!(frames.clear_allocated(run), Err(other));
@@ -358,11 +358,11 @@ impl Pair<'_, '_> {
                 let Some(run) = choose(&mut self.held, which) else { return };
                 let pieces = if singly { run.count() } else { 1 };
                 for piece in 0..pieces {
-                    let start = Pfn::new(run.start().as_u32() + piece);
+                    let start = Pfn(run.start().0 + piece);
                     self.free(cpu, FrameRun::new(start, run.count() / pieces).unwrap());
                 }
             }
-            Op::Wild { cpu, start, count } => self.free(cpu, FrameRun::new(Pfn::new(start), count).unwrap()),
+            Op::Wild { cpu, start, count } => self.free(cpu, FrameRun::new(Pfn(start), count).unwrap()),
             Op::TakeFree(most) => {
                 let spare = self.model.count(Free).saturating_sub(self.model.floor);
                 let run = self.machine.take(|frames| frames.take_free(most));
@@ -411,7 +411,7 @@ impl Pair<'_, '_> {
         assert_eq!(result.is_ok(), self.model.can_allocate(frames, align, 1 << 32), "{result:?}");
         match result {
             Ok(run) => {
-                assert_eq!((run.count(), run.start().as_u32() % align), (frames, 0));
+                assert_eq!((run.count(), run.start().0 % align), (frames, 0));
                 self.model.shift(run, FrameState::Free, FrameState::Used);
                 self.held.push(run);
             }
@@ -430,7 +430,7 @@ impl Pair<'_, '_> {
             operation: Operation::Free,
             run,
             frame,
-            state: self.model.states.get(&frame.as_u32()).copied(),
+            state: self.model.states.get(&frame.0).copied(),
         });
         assert_eq!(result.err(), expected);
         if expected.is_none() {
@@ -446,7 +446,7 @@ impl Pair<'_, '_> {
         );
         self.machine.check();
         self.machine.frames.with(|frames| {
-            let runs = frames.runs().flat_map(|(run, state)| run.pfns().map(move |frame| (frame.as_u32(), state)));
+            let runs = frames.runs().flat_map(|(run, state)| run.pfns().map(move |frame| (frame.0, state)));
             assert!(runs.eq(self.model.states.iter().map(|(frame, state)| (*frame, *state))));
         });
     }

@@ -13,6 +13,7 @@ use super::error::{AllocateError, FrameError, Operation};
 use super::frames::{Counts, Frames};
 use super::held::HeldFrames;
 use super::magazine::Magazine;
+use super::storage::StorageError;
 use super::{FrameRun, Pfn};
 
 /// A value that one CPU at a time has: one behind a lock.
@@ -29,24 +30,22 @@ const ROUNDS: usize = 8;
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct CpuCache<M> {
-    magazine: M,
+    /// The magazine behind its lock.
+    pub magazine: M,
     /// Frames in the magazine.
     frames: AtomicU64,
     allocations: AtomicU64,
     frees: AtomicU64,
 }
 
-impl<M> CpuCache<M> {
+impl<M> From<M> for CpuCache<M> {
     /// Over an empty magazine.
-    pub const fn new(magazine: M) -> Self {
+    fn from(magazine: M) -> Self {
         Self { magazine, frames: AtomicU64::new(0), allocations: AtomicU64::new(0), frees: AtomicU64::new(0) }
     }
+}
 
-    /// The magazine behind its lock.
-    pub const fn magazine(&self) -> &M {
-        &self.magazine
-    }
-
+impl<M> CpuCache<M> {
     /// Tells others how much is in the magazine. Within its lock; and if the allocator gave it or had it back, within that
     /// of the allocator, so that who holds that sees no frame missing.
     fn tell(&self, magazine: &Magazine) {
@@ -62,19 +61,20 @@ fn count(counter: &AtomicU64) {
 /// The magazines of all CPUs.
 #[derive(Debug)]
 pub struct CpuCaches<'a, M> {
-    cpus: &'a [CpuCache<M>],
+    /// What each CPU has.
+    pub cpus: &'a [CpuCache<M>],
     held: HeldFrames<'a>,
 }
 
 impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
-    /// One for each CPU, all empty, over the allocator that [tracks](Frames::track) what is `held`.
-    pub const fn new(cpus: &'a [CpuCache<M>], held: HeldFrames<'a>) -> Self {
-        Self { cpus, held }
-    }
-
-    /// What each CPU has.
-    pub const fn cpus(&self) -> &'a [CpuCache<M>] {
-        self.cpus
+    /// One for each CPU, all empty, over the allocator `frames`, which from now on notes in `words`, at least
+    /// [`Frames::held_words`], which frames somebody holds: a bit each, one in 32768 of memory. What the words contain does
+    /// not matter. Giving and taking a run then costs an atomic access more for each 64 frames. Costs a visit to each region.
+    ///
+    /// # Errors
+    /// When the words are too few.
+    pub fn new(cpus: &'a [CpuCache<M>], frames: &mut Frames<'a>, words: &'a [AtomicU64]) -> Result<Self, StorageError> {
+        Ok(Self { cpus, held: frames.track(words)? })
     }
 
     /// Allocates a single frame on the CPU with this number. One beyond those that have a magazine asks the allocator.

@@ -158,18 +158,16 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// How many words [`Frames::track`] needs.
+    /// How many words [`CpuCaches::new`](super::CpuCaches::new) needs.
     pub fn held_words(&self) -> usize {
         self.regions.len() * REGION_WORDS
     }
 
-    /// From now on notes in `words`, at least [`Frames::held_words`], which frames somebody holds: a bit each, one in 32768
-    /// of memory. What the words contain does not matter. Frames can be in [magazines](super::Magazine) after that, and
-    /// giving and taking a run costs an atomic access more for each 64 frames. Costs a visit to each region.
+    /// From now on notes in `words` which frames somebody holds.
     ///
     /// # Errors
     /// When the words are too few.
-    pub fn track(&mut self, words: &'a [AtomicU64]) -> Result<HeldFrames<'a>, StorageError> {
+    pub(super) fn track(&mut self, words: &'a [AtomicU64]) -> Result<HeldFrames<'a>, StorageError> {
         if words.len() < self.held_words() {
             let bytes = |words: usize| words * size_of::<AtomicU64>();
             let (needed, given) = (bytes(self.held_words()), bytes(words.len()));
@@ -222,7 +220,7 @@ impl<'a> Frames<'a> {
     /// managed region is reserved. What is in a magazine is free.
     pub fn state(&self, frame: Pfn) -> Option<FrameState> {
         let index = find(self.spans, frame)?;
-        Some(self.state_at(index, frame.as_u32() % REGION_FRAMES))
+        Some(self.state_at(index, frame.0 % REGION_FRAMES))
     }
 
     fn state_at(&self, index: usize, position: u32) -> FrameState {
@@ -268,8 +266,7 @@ impl<'a> Frames<'a> {
         core::iter::from_fn(move || {
             let (mut run, state) = pieces.next()?;
             while let Some((longer, _)) = pieces.peek().and_then(|(next, other)| {
-                let adjacent =
-                    u64::from(run.start().as_u32()) + u64::from(run.count()) == u64::from(next.start().as_u32());
+                let adjacent = u64::from(run.start().0) + u64::from(run.count()) == u64::from(next.start().0);
                 let count = run.count().checked_add(next.count()).filter(|_| adjacent && *other == state)?;
                 Some((FrameRun::new(run.start(), count)?, state))
             }) {
@@ -355,7 +352,7 @@ impl<'a> Frames<'a> {
             }
             right_below += u64::from(part.count);
         }
-        if right_below == all.end { Ok(()) } else { Err(Pfn::new(right_below as u32)) }
+        if right_below == all.end { Ok(()) } else { Err(Pfn(right_below as u32)) }
     }
 
     /// Moves `frames` of one region, all of them in the state `from`, and files the region anew. Those that become used
@@ -399,7 +396,7 @@ impl<'a> Frames<'a> {
 
 /// The frame numbers of a run.
 pub(super) fn numbers(run: FrameRun) -> Range<u64> {
-    let start = u64::from(run.start().as_u32());
+    let start = u64::from(run.start().0);
     start..start + u64::from(run.count())
 }
 

@@ -27,7 +27,7 @@ pub(super) const REGION_WORDS: usize = (REGION_FRAMES / WORD_BITS) as usize;
 
 /// Which frames somebody holds. A handle: its copies are of the same bits.
 #[derive(Clone, Copy, Debug)]
-pub struct HeldFrames<'a> {
+pub(crate) struct HeldFrames<'a> {
     spans: &'a [Span],
     words: &'a [AtomicU64],
 }
@@ -100,7 +100,7 @@ impl<'a> HeldFrames<'a> {
 
     fn bit(&self, frame: Pfn) -> Option<(&'a AtomicU64, u64)> {
         let index = find(self.spans, frame)?;
-        let position = frame.as_u32() % REGION_FRAMES;
+        let position = frame.0 % REGION_FRAMES;
         Some((self.word(index, (position / WORD_BITS) as usize), 1 << (position % WORD_BITS)))
     }
 }

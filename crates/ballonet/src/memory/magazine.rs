@@ -28,11 +28,6 @@ impl Magazine {
     /// How many are taken from the allocator, or given back to it, at once.
     pub(crate) const HALF: usize = Self::CAPACITY / 2;
 
-    /// An empty one.
-    pub const fn new() -> Self {
-        Self { frames: [Pfn::new(0); Self::CAPACITY], count: 0 }
-    }
-
     /// How many frames are in it.
     pub(crate) const fn len(&self) -> usize {
         self.count
@@ -64,7 +59,7 @@ impl Magazine {
     fn drain(&mut self, count: usize, mut give: impl FnMut(FrameRun)) {
         let oldest = &mut self.frames[..count.min(self.count)];
         oldest.sort_unstable();
-        let runs = oldest.chunk_by(|frame, next| u64::from(frame.as_u32()) + 1 == u64::from(next.as_u32()));
+        let runs = oldest.chunk_by(|frame, next| u64::from(frame.0) + 1 == u64::from(next.0));
         runs.filter_map(|run| FrameRun::new(*run.first()?, run.len() as u32)).for_each(&mut give);
         let count = oldest.len();
         self.frames.copy_within(count..self.count, 0);
@@ -73,8 +68,9 @@ impl Magazine {
 }
 
 impl Default for Magazine {
+    /// An empty one.
     fn default() -> Self {
-        Self::new()
+        Self { frames: [Pfn(0); Self::CAPACITY], count: 0 }
     }
 }
 

@@ -15,7 +15,7 @@
 //! let mut frames = Frames::new(bytes, usable, [records])?;
 //!
 //! let run = frames.allocate(16, 16)?;
-//! assert_eq!(run.start().as_u32() % 16, 0);
+//! assert_eq!(run.start().0 % 16, 0);
 //! frames.free(run)?;
 //! assert!(frames.free(run).is_err());
 //! # Ok::<(), Box<dyn core::error::Error>>(())
@@ -56,7 +56,6 @@ pub use cpu_caches::{CpuCache, CpuCaches, Exclusive};
 pub use error::{AllocateError, FrameError, Operation, ReserveError};
 pub use frame_set::REGION_FRAMES;
 pub use frames::{Counts, Frames, History};
-pub use held::HeldFrames;
 pub use idle::IdleRun;
 pub use magazine::Magazine;
 pub use page_frames::{FrameContents, PageFrames, ReportFrames};

@@ -121,13 +121,13 @@ impl Model {
     }
 
     pub(super) fn first_not(&self, run: FrameRun, state: FrameState) -> Option<Pfn> {
-        run.pfns().find(|pfn| self.states.get(&pfn.as_u32()) != Some(&state))
+        run.pfns().find(|pfn| self.states.get(&pfn.0) != Some(&state))
     }
 
     pub(super) fn shift(&mut self, run: FrameRun, from: FrameState, to: FrameState) {
         for pfn in run.pfns() {
-            assert_eq!(self.states.insert(pfn.as_u32(), to), Some(from), "{pfn}");
-            self.reported.remove(&(pfn.as_u32() / REGION * REGION));
+            assert_eq!(self.states.insert(pfn.0, to), Some(from), "{pfn}");
+            self.reported.remove(&(pfn.0 / REGION * REGION));
         }
     }
 
@@ -197,7 +197,7 @@ impl Pair<'_> {
                     self.try_shift(Operation::Free, run);
                 }
             }
-            Op::Wild { what, start, count } => self.try_shift(what, FrameRun::new(Pfn::new(start), count).unwrap()),
+            Op::Wild { what, start, count } => self.try_shift(what, FrameRun::new(Pfn(start), count).unwrap()),
             Op::TakeFree(most) => {
                 let spare = self.model.count(Free).saturating_sub(self.model.floor);
                 let run = self.frames.take_free(most);
@@ -238,7 +238,7 @@ impl Pair<'_> {
                 let spare = self.model.count(Free).saturating_sub(self.model.floor);
                 if let Some(run) = self.frames.take_backed(most) {
                     assert!(run.count() <= most && u64::from(run.count()) <= spare && run.count() % REGION == 0);
-                    assert!(run.pfns().step_by(REGION as usize).all(|first| unreported.contains(&first.as_u32())));
+                    assert!(run.pfns().step_by(REGION as usize).all(|first| unreported.contains(&first.0)));
                     self.model.shift(run, Free, Used);
                     self.in_flight.push(run);
                 }
@@ -251,7 +251,7 @@ impl Pair<'_> {
                         return;
                     }
                     self.model.shift(run, Used, Free);
-                    let (start, end) = (run.start().as_u32(), run.start().as_u32() + run.count());
+                    let (start, end) = (run.start().0, run.start().0 + run.count());
                     let whole = (start.next_multiple_of(REGION)..end).step_by(REGION as usize);
                     self.model.reported.extend(whole.filter(|region| region + REGION <= end));
                 }
@@ -274,7 +274,7 @@ impl Pair<'_> {
         if let Some(run) = run {
             assert!(run.count() <= most && run.count() % REGION == 0);
             let mut regions = run.pfns().step_by(REGION as usize);
-            assert!(regions.all(|first| unreported.contains(&first.as_u32())), "{run} was reported before");
+            assert!(regions.all(|first| unreported.contains(&first.0)), "{run} was reported before");
             self.model.shift(run, FrameState::Free, FrameState::Used);
             self.in_flight.push(run);
         }
@@ -285,8 +285,8 @@ impl Pair<'_> {
         match result {
             Ok(run) => {
                 assert_eq!(run.count(), frames);
-                assert_eq!(run.start().as_u32() % align, 0);
-                assert!(u64::from(run.last().as_u32()) < end);
+                assert_eq!(run.start().0 % align, 0);
+                assert!(u64::from(run.last().0) < end);
                 self.model.shift(run, FrameState::Free, FrameState::Used);
                 self.held.push(run);
             }
@@ -310,7 +310,7 @@ impl Pair<'_> {
                 self.model.shift(run, FrameState::Used, to);
             }
             Some(frame) => {
-                let state = self.model.states.get(&frame.as_u32()).copied();
+                let state = self.model.states.get(&frame.0).copied();
                 assert_eq!(result, Err(FrameError { operation, run, frame, state }));
             }
         }
@@ -321,7 +321,7 @@ impl Pair<'_> {
         let touched = touched.start as u32..touched.end as u32;
         let taken = [FrameState::Used, FrameState::Ballooned];
         let first_taken = self.model.states.range(touched.clone()).find(|(_, state)| taken.contains(state));
-        let expected = first_taken.map(|(frame, state)| ReserveError { range, frame: Pfn::new(*frame), state: *state });
+        let expected = first_taken.map(|(frame, state)| ReserveError { range, frame: Pfn(*frame), state: *state });
         assert_eq!(self.frames.reserve(range).err(), expected);
         if expected.is_none() {
             let free = self.model.states.range(touched.clone()).filter(|(_, state)| **state == FrameState::Free);
@@ -343,7 +343,7 @@ impl Pair<'_> {
         let mut expected = self.model.states.iter();
         for (run, state) in self.frames.runs() {
             for pfn in run.pfns() {
-                assert_eq!(expected.next(), Some((&pfn.as_u32(), &state)));
+                assert_eq!(expected.next(), Some((&pfn.0, &state)));
             }
         }
         assert_eq!(expected.next(), None);

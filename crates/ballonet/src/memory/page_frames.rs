@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn an_allocator_without_books_hints_what_a_balloon_could_have() {
-        let run = FrameRun::new(Pfn::new(512), 1024).unwrap();
+        let run = FrameRun::new(Pfn(512), 1024).unwrap();
         let mut minimal = Minimal(Some(run));
         let idle = take_idle(&mut minimal, 600, 10).unwrap();
         assert_eq!((idle.run.count(), idle.reported, take_idle(&mut minimal, 600, 10)), (600, false, None));

@@ -124,7 +124,7 @@ pub(super) struct Region {
 
 /// The number of the region that holds a frame: its address divided by 2 MiB.
 pub(super) fn region_number(frame: Pfn) -> u32 {
-    frame.as_u32() / REGION_FRAMES
+    frame.0 / REGION_FRAMES
 }
 
 impl Region {
@@ -155,7 +155,7 @@ impl Region {
 
     /// The `count` frames from `position`, which lie in the region.
     pub(super) fn run(&self, position: u32, count: u32) -> FrameRun {
-        let start = Pfn::new(self.number * REGION_FRAMES + position);
+        let start = Pfn(self.number * REGION_FRAMES + position);
         FrameRun::new(start, count).expect("a run within a region is not empty and has frame numbers")
     }
 
@@ -297,6 +297,6 @@ mod tests {
         assert_eq!(FrameState::ALL.map(|state| region.count(state)), [412, 90, 5, 5]);
         assert_eq!(FrameState::ALL.map(|state| region.frames(state).count()), [412, 90, 5, 5]);
         assert_eq!([9, 10, 20, 25].map(|at| region.state(at)), FrameState::ALL);
-        assert_eq!(region.run(10, 2).start(), Pfn::new(7 * 512 + 10));
+        assert_eq!(region.run(10, 2).start(), Pfn(7 * 512 + 10));
     }
 }

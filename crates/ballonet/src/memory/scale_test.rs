@@ -78,8 +78,7 @@ fn the_balloon_takes_whole_regions_first_and_the_lowest_memory_last() {
 fn a_region_begun_by_small_takes_is_finished_before_the_next() {
     let mut machine = Machine::new(&[(16 * MIB, 32 * MIB)]);
     let mut frames = machine.frames();
-    let starts: Vec<_> =
-        core::iter::from_fn(|| frames.take_free(256)).take(4).map(|run| run.start().as_u32()).collect();
+    let starts: Vec<_> = core::iter::from_fn(|| frames.take_free(256)).take(4).map(|run| run.start().0).collect();
     assert_eq!(starts, [30 * 256, 30 * 256 + 256, 28 * 256, 28 * 256 + 256]);
 }
 
@@ -229,7 +228,7 @@ fn sixteen_tib_without_a_hole_are_managed() {
     assert!(machine.storage.len() as u64 * 8 * 2048 <= 16 * TIB);
     let mut frames = machine.frames();
     assert_eq!(frames.counts().free, 1 << 32);
-    assert_eq!(frames.take_free(512).unwrap().last(), Pfn::new(u32::MAX));
+    assert_eq!(frames.take_free(512).unwrap().last(), Pfn(u32::MAX));
     let longest = frames.allocate(u32::MAX - 1023, 1).unwrap();
     frames.free(longest).unwrap();
     frames.check().unwrap();

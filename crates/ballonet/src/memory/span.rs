@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn the_very_last_frame_is_found() {
         let found: Vec<_> = spans([range(15 << 40, 17 << 40)].into_iter()).collect();
-        assert_eq!(find(&found, Pfn::new(u32::MAX)), Some((1 << 19) - 1));
-        assert_eq!(find(&found, Pfn::new(0)), None);
-        assert_eq!(find(&[], Pfn::new(0)), None);
+        assert_eq!(find(&found, Pfn(u32::MAX)), Some((1 << 19) - 1));
+        assert_eq!(find(&found, Pfn(0)), None);
+        assert_eq!(find(&[], Pfn(0)), None);
     }
 }

@@ -1,12 +1,12 @@
-//! Capability lists: the standard one in the first 256 bytes, the extended one above them.
+//! The capability list, in the first 256 bytes of configuration space.
 //!
-//! The links are device data. Both walks visit each dword at most once, stay where capabilities may be, and end with
-//! a named error when a link leads elsewhere.
+//! The links are device data. The walk visits each dword at most once, stays where capabilities may be, and ends with a
+//! named error when a link leads elsewhere.
 
 use derive_more::{Display, Error};
 
 use super::header::HeaderLayout;
-use super::register::{CAPABILITIES, CARDBUS_CAPABILITIES, EXTENDED_CAPABILITIES, Status};
+use super::register::{CAPABILITIES, CARDBUS_CAPABILITIES, Status};
 use super::{Bdf, ConfigSpace, Function};
 
 /// Capability IDs that somebody here has a use for (PCI Code and ID Assignment 1.11, 2).
@@ -30,8 +30,6 @@ pub mod id {
 
 /// The end of the space that standard capabilities lie in.
 const STANDARD_END: u16 = 0x100;
-/// The end of extended configuration space.
-const EXTENDED_END: u16 = 0x1000;
 
 /// What is wrong with a capability list, or with an access to a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
@@ -199,83 +197,6 @@ impl<C: ConfigSpace> Iterator for Capabilities<'_, C> {
     fn next(&mut self) -> Option<Self::Item> {
         // The two lowest bits are reserved and must be masked (6.7).
         let pointer = core::mem::take(&mut self.next) & 0xFC;
-        (pointer != 0).then(|| self.visit(pointer))
-    }
-}
-
-/// A capability in extended configuration space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExtendedCapability {
-    /// The function that has it.
-    pub function: Bdf,
-    /// Its ID.
-    pub id: u16,
-    /// Version of its layout, 4 bits.
-    pub version: u8,
-    /// Where it starts: 0x100 to 0xFFC, a multiple of 4.
-    pub offset: u16,
-}
-
-impl ExtendedCapability {
-    /// Reads 32 bits at `at` bytes from the start, a multiple of 4.
-    ///
-    /// # Errors
-    /// When the field would leave configuration space.
-    pub fn read32<C: ConfigSpace>(&self, config: &C, at: u16) -> Result<u32, CapabilityError> {
-        let Self { function, id, offset, .. } = *self;
-        match offset.checked_add(at) {
-            Some(place) if place <= EXTENDED_END - 4 => Ok(config.read32(function, place)),
-            _ => Err(CapabilityError::Truncated { function, id, offset, at, size: 4 }),
-        }
-    }
-}
-
-/// The extended capabilities of a PCI Express function, in the order of their list (PCIe 5.0, 7.6.3).
-///
-/// Empty where configuration space has only 256 bytes.
-#[derive(Debug)]
-pub struct ExtendedCapabilities<'c, C> {
-    config: &'c C,
-    function: Bdf,
-    next: u16,
-    visited: [u64; EXTENDED_END as usize / 4 / 64],
-}
-
-impl<'c, C: ConfigSpace> ExtendedCapabilities<'c, C> {
-    /// The list of `function`.
-    pub fn new(config: &'c C, function: &Function) -> Self {
-        let function = function.bdf;
-        let reachable = config.size(function.segment(), function.bus()) >= EXTENDED_END;
-        // An empty list is a first header of zeros; a conventional function behind ECAM answers all ones.
-        let first = if reachable { config.read32(function, EXTENDED_CAPABILITIES) } else { 0 };
-        let next = if first == 0 || first == u32::MAX { 0 } else { EXTENDED_CAPABILITIES };
-        Self { config, function, next, visited: [0; _] }
-    }
-
-    fn visit(&mut self, pointer: u16) -> Result<ExtendedCapability, CapabilityError> {
-        let function = self.function;
-        if pointer < EXTENDED_CAPABILITIES {
-            return Err(CapabilityError::IntoHeader { function, pointer });
-        }
-        let (word, bit) = (usize::from(pointer / 4 / 64), 1 << (pointer / 4 % 64));
-        match self.visited.get_mut(word) {
-            Some(seen) if *seen & bit == 0 => *seen |= bit,
-            _ => return Err(CapabilityError::Loop { function, pointer }),
-        }
-        let header = self.config.read32(function, pointer);
-        if header == u32::MAX {
-            return Err(CapabilityError::Gone { function });
-        }
-        self.next = (header >> 20) as u16;
-        Ok(ExtendedCapability { function, id: header as u16, version: (header >> 16) as u8 & 0xF, offset: pointer })
-    }
-}
-
-impl<C: ConfigSpace> Iterator for ExtendedCapabilities<'_, C> {
-    type Item = Result<ExtendedCapability, CapabilityError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let pointer = core::mem::take(&mut self.next) & 0xFFC;
         (pointer != 0).then(|| self.visit(pointer))
     }
 }

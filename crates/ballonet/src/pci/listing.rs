@@ -32,21 +32,12 @@ pub(crate) type DescribeVendor<C> = fn(&C, &Function, &Capability, &mut fmt::For
 /// end. Configuration space is read while they are shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Details<'n, C> {
-    config: &'n C,
-    node: &'n Node,
-    vendor: DescribeVendor<C>,
-}
-
-impl<'n, C: ConfigSpace> Details<'n, C> {
-    /// About `node`.
-    pub const fn new(config: &'n C, node: &'n Node) -> Self {
-        Self { config, node, vendor: |_, _, _, _| Ok(()) }
-    }
-
-    /// The same, with what `describe` says of vendor-specific capabilities.
-    pub const fn with_vendor(self, describe: DescribeVendor<C>) -> Self {
-        Self { vendor: describe, ..self }
-    }
+    /// Configuration space.
+    pub config: &'n C,
+    /// The function.
+    pub node: &'n Node,
+    /// What to say of vendor-specific capabilities; [`crate::virtio::listing::describe`] knows those of virtio.
+    pub vendor: DescribeVendor<C>,
 }
 
 impl<C: ConfigSpace> fmt::Display for Details<'_, C> {
@@ -208,7 +199,7 @@ mod tests {
             .capability(0x84, 0x09, &[0x14, 1])
             .byte(0x85, 0x98);
         let (config, tree) = tree(fake);
-        let shown = Details::new(&config, &tree.nodes()[0]).to_string();
+        let shown = Details { config: &config, node: &tree.nodes()[0], vendor: |_, _, _, _| Ok(()) }.to_string();
         let expected = "    may master the bus
     interrupt pin INTA#
     BAR1: 32-bit memory at 0xfebd1000, 4 KiB
@@ -224,7 +215,7 @@ mod tests {
     fn details_of_a_bridge_show_its_buses_and_windows() {
         let fake = FakeFunction::bridge(0x1B36, 1).buses(0, 1, 2).memory_window(0xFE80_0000, 0xFE8F_FFFF);
         let (config, tree) = tree(fake);
-        let shown = Details::new(&config, &tree.nodes()[0]).to_string();
+        let shown = Details { config: &config, node: &tree.nodes()[0], vendor: |_, _, _, _| Ok(()) }.to_string();
         assert!(!shown.contains("may master the bus"), "{shown}");
         assert!(shown.contains("bus primary=00, secondary=01, subordinate=02\n"), "{shown}");
         assert!(shown.contains("passes on memory 0xfe800000-0xfe8fffff\n"), "{shown}");

@@ -57,9 +57,6 @@ pub(crate) const PREFETCHABLE_LIMIT_UPPER: u16 = 0x2C;
 #[doc(alias = "PCI_IO_BASE_UPPER16")]
 pub(crate) const IO_BASE_LIMIT_UPPER: u16 = 0x30;
 
-/// The first extended capability, where there is extended configuration space (PCIe 5.0, 7.6).
-pub(crate) const EXTENDED_CAPABILITIES: u16 = 0x100;
-
 bitflags! {
     /// The command register (6.2.2).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::bridge::BridgeError;
 use super::header::BusNumbers;
-use super::{Bars, Bdf, Command, ConfigSpace, Function, InterruptPin};
+use super::{Bars, Bdf, Command, ConfigSpace, Function};
 
 /// A function in the tree.
 #[derive(Debug, Clone, Copy)]
@@ -36,16 +36,6 @@ impl Node {
 pub struct Tree {
     pub(super) nodes: Vec<Node>,
     pub(super) errors: Vec<BridgeError>,
-}
-
-/// Where an INTx pin arrives: the device on the root bus, and the pin there. Interrupt routing tables are looked up by
-/// these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IntxRoute {
-    /// The function itself, or the bridge on the root bus that it is behind.
-    pub root: Bdf,
-    /// The pin that it comes out at there.
-    pub pin: InterruptPin,
 }
 
 impl Tree {
@@ -110,16 +100,5 @@ impl Tree {
         for bridge in self.bridges_above(bdf) {
             bridge.function.enable(config, Command::IO | Command::MEMORY | Command::BUS_MASTER);
         }
-    }
-
-    /// Where the INTx pin of the function at `bdf` arrives, after each bridge has turned it by the device number behind
-    /// it (PCI-to-PCI Bridge 1.2, 9.1); `None` if there is no such function or it has no pin.
-    pub fn intx_route(&self, bdf: Bdf) -> Option<IntxRoute> {
-        let pin = self.get(bdf)?.function.interrupt_pin?;
-        let route = self.bridges_above(bdf).fold(IntxRoute { root: bdf, pin }, |below, bridge| IntxRoute {
-            root: bridge.bdf(),
-            pin: below.pin.swizzle(below.root.device()),
-        });
-        Some(route)
     }
 }

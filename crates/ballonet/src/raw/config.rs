@@ -81,13 +81,13 @@ pub struct EcamConfig {
 
 impl EcamConfig {
     /// Bytes for each bus.
-    pub const BYTES_PER_BUS: usize = 1 << 20;
+    pub(crate) const BYTES_PER_BUS: usize = 1 << 20;
 
     /// The region of `buses`, the first of which begins at `start`. The MCFG table gives the address of bus 0 instead,
     /// also where its range starts later.
     ///
     /// # Safety
-    /// As for [`RawRegisters::memory`], with [`EcamConfig::BYTES_PER_BUS`] for each of the buses, while the value lives.
+    /// As for [`RawRegisters::memory`], with 1 MiB for each of the buses, while the value lives.
     pub unsafe fn new(start: NonNull<u8>, buses: BusRange) -> Self {
         let count = usize::from(buses.last() - buses.first()) + 1;
         // SAFETY: the caller's promise.

@@ -63,7 +63,7 @@ pub trait BalloonKernel {
 
     /// As [`BalloonPlatform::statistics`].
     fn statistics(&self) -> Statistics {
-        Statistics::new()
+        Statistics::default()
     }
 }
 

@@ -9,7 +9,7 @@
 use super::negotiation::{self, NegotiationError, Wanted};
 use super::queue::{Kick, QueueAddresses, QueueIndex, QueueQuiesced, Quiesced};
 use super::spec::{Features, Status};
-use super::transport::{Doorbell, QueueResetState, Transport, TransportError};
+use super::transport::{ConfigField, Doorbell, QueueResetState, Transport, TransportError};
 use crate::bus::{RegisterWindow, Registers};
 use crate::pci::MsixVector;
 use crate::platform::Platform;
@@ -98,28 +98,12 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
         self.transport.shared_memory(id)
     }
 
-    /// Writes an 8-bit field of the device configuration, in one store.
+    /// Writes a field of the device configuration, of 8, 16 or 32 bits, in one store.
     ///
     /// # Errors
     /// When there is no such field.
-    pub fn write_config8(&mut self, offset: usize, value: u8) -> Result<(), TransportError> {
-        self.transport.write_config8(offset, value)
-    }
-
-    /// Writes a 16-bit field of the device configuration, in one store.
-    ///
-    /// # Errors
-    /// When there is no such field.
-    pub fn write_config16(&mut self, offset: usize, value: u16) -> Result<(), TransportError> {
-        self.transport.write_config16(offset, value)
-    }
-
-    /// Writes a 32-bit field of the device configuration, in one store.
-    ///
-    /// # Errors
-    /// When there is no such field.
-    pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
-        self.transport.write_config32(offset, value)
+    pub fn write_config<T: ConfigField>(&mut self, offset: usize, value: T) -> Result<(), TransportError> {
+        self.transport.write_config(offset, value)
     }
 
     /// Adds a status bit and changes the state.

@@ -14,7 +14,7 @@ use crate::pci::{self, Capability, ConfigSpace, Function};
 const DEVICES: core::ops::RangeInclusive<u16> = 0x1000..=0x107f;
 
 /// Says which of virtio's structures a vendor-specific capability of `function` describes, and where that is; nothing for
-/// a function that is no virtio device. To be given to [`crate::pci::listing::Details::with_vendor`].
+/// a function that is no virtio device. To be given to [`crate::pci::listing::Details`].
 ///
 /// # Errors
 /// When `f` takes no more.
@@ -120,7 +120,7 @@ mod tests {
         });
         let (mut config, _) = FakeConfig::with(function);
         let tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
-        let details = Details::new(&config, &tree.nodes()[0]).with_vendor(describe).to_string();
+        let details = Details { config: &config, node: &tree.nodes()[0], vendor: describe }.to_string();
         details.lines().map(|line| line.trim_start().to_string()).collect()
     }
 
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(shown(0x0001, &[NOTIFY]), ["[40] vendor-specific, 20 bytes"]);
         let (mut config, _) = FakeConfig::with(FakeFunction::new(0x1af4, 0x1002, 0).capability(0xf4, 0x09, &[20, 2]));
         let tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
-        let details = Details::new(&config, &tree.nodes()[0]).with_vendor(describe).to_string();
+        let details = Details { config: &config, node: &tree.nodes()[0], vendor: describe }.to_string();
         assert!(details.contains("20 bytes: virtio, cut off"), "{details}");
     }
 
@@ -206,7 +206,7 @@ mod tests {
         let mut config = Guarded(config);
         let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
         tree.size_bars(&mut config);
-        let details = Details::new(&config, &tree.nodes()[0]).with_vendor(describe).to_string();
+        let details = Details { config: &config, node: &tree.nodes()[0], vendor: describe }.to_string();
         assert!(details.contains("PCI configuration access"), "{details}");
     }
 }

@@ -37,7 +37,7 @@ pub use queue::{
     Rejected, RingFormat, RingLayout, Segment, Stopped, UsedLength, Virtqueue,
 };
 pub use transport::{
-    Doorbell, LegacyError, MmioDevice, MmioError, MmioIdentity, ModernError, Transport, TransportError,
+    ConfigField, Doorbell, LegacyError, MmioDevice, MmioError, MmioIdentity, ModernError, Transport, TransportError,
 };
 pub use transport_kind::TransportKind;
 

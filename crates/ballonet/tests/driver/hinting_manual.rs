@@ -53,7 +53,7 @@ impl Book {
 
     /// The device returns a hint.
     fn finish(&mut self, run: FrameRun) {
-        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.set_host_side(pfn.as_u32(), HostSide::Hinted)));
+        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.set_host_side(pfn.0, HostSide::Hinted)));
     }
 
     /// A round with one hint that came back.
@@ -156,7 +156,7 @@ fn the_model_names_the_clause_of_each_misstep_with_hints() {
         ("BAL-HINT-09", |book| {
             let (first, _) = book.round().split(1);
             // Discarding a part is not enough.
-            book.machine.bus(|bus| bus.ram.discard(first.start().as_u32()));
+            book.machine.bus(|bus| bus.ram.discard(first.start().0));
             book.platform.frames.release(first);
         }),
         ("BAL-HINT-10", |book| {
@@ -218,7 +218,7 @@ fn the_model_detects_frames_without_the_poison() {
     let (mut inflate, mut deflate) = hand.start();
     hand.machine.bus(|bus| bus.ram.poison = Some(0));
     let run = hand.platform.frames.take_free(1).expect("a frame");
-    let pfn = run.start().as_u32();
+    let pfn = run.start().0;
     hand.send_chain(&mut inflate, &[&[pfn]]);
     hand.platform.frames.confirm_ballooned(run);
     let back = hand.platform.frames.take_ballooned(1).expect("a frame");
@@ -232,7 +232,7 @@ fn the_model_detects_frames_without_the_poison() {
     book.platform.frames.fill(run, 1);
     book.machine.bus(|bus| {
         bus.ram.poison = Some(0);
-        ballonet_models::take_reported(run.start().as_u32(), bus);
+        ballonet_models::take_reported(run.start().0, bus);
     });
     assert_eq!(book.found(), ["BAL-REPORT-02"]);
 }

@@ -1,7 +1,6 @@
 //! Tests the model's legacy interface by hand: first correct use, then one misstep at a time.
 
 use ballonet::memory::PageFrames;
-use ballonet::memory::Pfn;
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{DmaMemory, Platform, RegisterWindow, Registers};
 
@@ -147,7 +146,7 @@ impl Hand {
     fn inflate(&mut self, ring: &mut Dma) {
         let mut buffer = self.platform.allocate_dma(4096, 4096).expect("there is memory");
         let run = self.platform.frames.take_free(4).expect("there are frames");
-        let pfns: Vec<u32> = run.pfns().map(Pfn::as_u32).collect();
+        let pfns: Vec<u32> = run.pfns().map(|pfn| pfn.0).collect();
         for (i, pfn) in pfns.iter().enumerate() {
             buffer.store32(4 * i, *pfn);
         }

@@ -1,8 +1,8 @@
 //! Tests the device model: operates a balloon by hand, register by register, first correctly and then with one
 //! misstep at a time. A model that misses a misstep would prove nothing about a driver.
 
+use ballonet::memory::FrameRun;
 use ballonet::memory::PageFrames;
-use ballonet::memory::{FrameRun, Pfn};
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{DmaMemory, Handled, Handler, Platform, RegisterWindow, Registers, Vector};
 
@@ -456,11 +456,11 @@ impl Hand {
 
     fn exchange(&mut self, inflate: &mut Ring, deflate: &mut Ring) {
         let run = self.platform.frames.take_free(4).unwrap();
-        let mut pfns: Vec<u32> = run.pfns().map(Pfn::as_u32).collect();
+        let mut pfns: Vec<u32> = run.pfns().map(|pfn| pfn.0).collect();
         match self.slip {
-            Slip::LongRequest => pfns = self.platform.frames.take_free(257).unwrap().pfns().map(Pfn::as_u32).collect(),
+            Slip::LongRequest => pfns = self.platform.frames.take_free(257).unwrap().pfns().map(|pfn| pfn.0).collect(),
             Slip::PfnOutsideRam => pfns[0] = 0x8_0000,
-            Slip::PfnNotTaken => pfns[0] = FrameRun::start(run).as_u32() + 4,
+            Slip::PfnNotTaken => pfns[0] = FrameRun::start(run).0 + 4,
             Slip::InflateTwice => pfns[1] = pfns[0],
             Slip::DeflateOfNothing => {
                 self.send(deflate, &pfns);

@@ -1,7 +1,7 @@
 //! Tests the device model on MMIO: operates its registers by hand, first correctly and then with one misstep at a
 //! time.
 
-use ballonet::memory::{PageFrames, Pfn};
+use ballonet::memory::PageFrames;
 use ballonet::platform::{DeviceAddress, DmaMemory, Platform, RegisterWindow, Registers};
 use ballonet::virtio::DeviceHandle;
 
@@ -149,7 +149,7 @@ impl Hand {
     fn inflate(&mut self, ring: &mut Dma) {
         let mut buffer = self.platform.allocate_dma(4096, 4096).expect("there is memory");
         let run = self.platform.frames.take_free(4).expect("there are frames");
-        for (i, pfn) in run.pfns().map(Pfn::as_u32).enumerate() {
+        for (i, pfn) in run.pfns().map(|pfn| pfn.0).enumerate() {
             buffer.store32(4 * i, pfn);
         }
         ring.store64(0, buffer.device_address());

@@ -56,9 +56,8 @@ impl Rig {
         let mut options = DeviceOptions::new("virtio0");
         options.interrupts = Some(mode);
         let balloon = DeviceType::BALLOON;
-        let mut setup =
-            Setup::open(&mut platform, at, options, balloon, |_, _| implemented, |_, _| {}).expect("a balloon");
-        let format = RingFormat::of(setup.device().features());
+        let setup = Setup::open(&mut platform, at, options, balloon, |_, _| implemented, |_, _| {}).expect("a balloon");
+        let format = RingFormat::of(setup.device.features());
         let lent = Lent { queues: Vec::new(), buffer: platform.allocate_dma(4, 4).expect("memory") };
         let make = |platform: &mut ModelPlatform, setup: &mut Setup<_>, lent: &mut Lent| -> Result<(), BringUpError> {
             for (index, name) in (0..).map_while(QueueIndex::new).zip(NAMES) {
@@ -74,7 +73,7 @@ impl Rig {
 
     /// Sends a frame to the host, or requests it back.
     fn send(&mut self, queue: usize, run: FrameRun) {
-        self.lent.buffer.store32(0, run.pfns().next().expect("a frame").as_u32());
+        self.lent.buffer.store32(0, run.pfns().next().expect("a frame").0);
         let segment = Segment { address: self.lent.buffer.device_address(), length: 4 };
         self.lent.queues[queue].add(Chain::readable(&[segment]), run).expect("room");
         assert!(self.lent.queues[queue].arm(1));
@@ -84,7 +83,7 @@ impl Rig {
     /// Waits for the interrupt of a completion and pops it.
     fn receive(&mut self, queue: usize) -> FrameRun {
         for _ in 0..100 {
-            let pending = self.running.interrupts().take();
+            let pending = self.running.interrupts.take();
             if pending.queue(index(queue as u16))
                 && let Some(done) = self.lent.queues[queue].pop().expect("a device that keeps to the rules")
             {
@@ -112,14 +111,14 @@ impl Rig {
 
     /// Resets a queue, releases its memory, and replaces it with one of another size. Returns the requests in flight.
     fn reset(&mut self, queue: usize, size: u16) -> Result<Vec<FrameRun>, TransportError> {
-        let proof = self.running.device().reset_queue(index(queue as u16), &self.platform)?;
+        let proof = self.running.device.reset_queue(index(queue as u16), &self.platform)?;
         let fresh = vring(&mut self.platform, self.format, queue as u16, size);
         let old = core::mem::replace(&mut self.lent.queues[queue], fresh);
         let dropped = old.release(&mut self.platform, &proof).collect();
-        let vector = self.running.interrupts().queue_vector(proof.queue());
+        let vector = self.running.interrupts.queue_vector(proof.queue());
         let (size, addresses) = (self.lent.queues[queue].size(), self.lent.queues[queue].addresses());
         let again = index(queue as u16);
-        let doorbell = self.running.device().enable_queue_again(proof, vector, size, addresses)?;
+        let doorbell = self.running.device.enable_queue_again(proof, vector, size, addresses)?;
         assert_eq!(doorbell, self.running.doorbell(again), "the doorbell of a queue stays where it is");
         Ok(dropped)
     }
@@ -207,14 +206,14 @@ fn the_model_detects_a_queue_set_up_too_soon_or_without_its_vector() {
     for (slow, vector, clause) in [(false, None, "QRST-03"), (true, MsixVector::new(1), "PCI-COMMON-07")] {
         let [split, _] = resettable();
         let mut rig = Rig::new(split, InterruptMode::PerQueue);
-        let proof = rig.running.device().reset_queue(index(0), &rig.platform).unwrap();
+        let proof = rig.running.device.reset_queue(index(0), &rig.platform).unwrap();
         let fresh = vring(&mut rig.platform, rig.format, 0, 64);
         let addresses = fresh.addresses();
         if slow {
             // Undo a reset that was already seen complete.
             rig.machine.balloon(rig.at, |balloon, _| balloon.common.queues[0].resetting = Some(u64::MAX));
         }
-        let _ = rig.running.device().enable_queue_again(proof, vector, 64, addresses);
+        let _ = rig.running.device.enable_queue_again(proof, vector, 64, addresses);
         assert_eq!(rig.machine.missteps()[0].clause, clause);
     }
 }

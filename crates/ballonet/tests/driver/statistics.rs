@@ -86,7 +86,7 @@ fn statistics_are_answered_while_the_balloon_moves() {
 #[test]
 fn of_all_sixteen_statistics_fifteen_are_sent() {
     let mut guest = bring_up(Behaviour::conforming());
-    let all = Tag::ALL.into_iter().fold(Statistics::new(), |all, tag| all.with(tag, 1000 + tag as u64));
+    let all = Tag::ALL.into_iter().fold(Statistics::default(), |all, tag| all.with(tag, 1000 + tag as u64));
     guest.platform.told = all;
     // The driver requests the tags when it starts; earlier requests do not count.
     guest.freeze().expect("it can be frozen");

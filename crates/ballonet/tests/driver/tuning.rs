@@ -37,7 +37,7 @@ fn set(guest: &Guest, pages: u32) {
 }
 
 fn chains(guest: &Guest) -> ChainSupport {
-    guest.driver().send_strategy().chains
+    guest.driver().status().strategy.chains
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn chain_support_is_found_once_from_what_the_device_does() {
         for pages in [511, 6000, 10, 7000, 0] {
             guest.follow(pages);
         }
-        let manner = guest.driver().send_strategy();
+        let manner = guest.driver().status().strategy;
         assert_eq!((manner.chains, manner.request), (known, request), "{name}");
         let (skipped, largest) = guest.device(|b, _| (b.skipped, b.largest_request));
         let expected = if head_only { (1, 256) } else { (0, 512) };
@@ -91,7 +91,7 @@ fn a_host_that_discards_nothing_gets_requests_that_every_device_reads() {
     let mut guest = marking(64, with(Behaviour::firecracker(), head_only), |_| {});
     guest.follow(8000);
     assert_eq!(
-        (chains(&guest), guest.driver().send_strategy().request),
+        (chains(&guest), guest.driver().status().strategy.request),
         (ChainSupport::Unclear, RequestShape::default())
     );
     guest.follow(0);
@@ -238,7 +238,7 @@ fn the_faster_path_is_measured_and_taken() {
             let mut guest = with_written(Behaviour { costs: Some(costs), handling, ..able() }, 49_152);
             let before = reported(&guest);
             guest.follow(49_152);
-            assert_eq!(guest.driver().send_strategy().path, Some(way), "{handling:?}");
+            assert_eq!(guest.driver().status().strategy.path, Some(way), "{handling:?}");
             let first = reported(&guest) - before;
             // Two trials of 4096 frames on each path, and the region of the chain trial.
             let expected = if way == Path::ReportFirst { 49_152 - 8192 - 512 } else { 8192 };

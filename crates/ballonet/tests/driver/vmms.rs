@@ -2,7 +2,6 @@
 
 use ballonet::balloon::{BalloonError, Options};
 use ballonet::memory::PageFrames;
-use ballonet::memory::Pfn;
 use ballonet::virtio::TransportError;
 use ballonet::virtio::spec::{Features, Status};
 
@@ -206,7 +205,7 @@ fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64
     let (mut inflate, _deflate) = hand.start();
     let run = hand.platform.frames.take_free(count).expect("a run of free frames");
     assert_eq!(run.count(), count);
-    let mut pfns: Vec<u32> = run.pfns().map(Pfn::as_u32).collect();
+    let mut pfns: Vec<u32> = run.pfns().map(|pfn| pfn.0).collect();
     if backwards {
         pfns.reverse();
     }

@@ -82,12 +82,12 @@ impl Frames {
     }
 
     fn note_used(&self, run: FrameRun) {
-        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.note_used(pfn.as_u32())));
+        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.note_used(pfn.0)));
     }
 
     fn move_to(&self, run: FrameRun, from: GuestSide, to: GuestSide, what: &str) {
         self.machine.bus(|bus| {
-            for pfn in run.pfns().map(Pfn::as_u32) {
+            for pfn in run.pfns().map(|pfn| pfn.0) {
                 if bus.ram.guest_side(pfn) != from {
                     bus.misstep("FRAMES", format!("{what} of {pfn:#x}, which is {:?}", bus.ram.guest_side(pfn)));
                 }
@@ -130,7 +130,7 @@ impl Frames {
 }
 
 fn pattern(pfn: Pfn) -> [u8; 4096] {
-    std::array::from_fn(|i| (i as u32 ^ pfn.as_u32().wrapping_mul(0x9e37_79b1) >> 8) as u8)
+    std::array::from_fn(|i| (i as u32 ^ pfn.0.wrapping_mul(0x9e37_79b1) >> 8) as u8)
 }
 
 impl PageFrames for Frames {
@@ -196,9 +196,8 @@ impl ReportFrames for Frames {
         self.check_contents(run);
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release_reported");
         // A region in parts, some of which went to the host, is not tracked.
-        let whole =
-            |first: &u32| first.is_multiple_of(REGION_FRAMES) && first + REGION_FRAMES - 1 <= run.last().as_u32();
-        let regions = run.pfns().map(Pfn::as_u32).filter(whole);
+        let whole = |first: &u32| first.is_multiple_of(REGION_FRAMES) && first + REGION_FRAMES - 1 <= run.last().0;
+        let regions = run.pfns().map(|pfn| pfn.0).filter(whole);
         self.machine.bus(|bus| regions.for_each(|first| bus.ram.note_reported(first)));
         ReportFrames::release_reported(&mut self.allocator, run);
     }
@@ -224,7 +223,7 @@ impl ReportFrames for Frames {
 impl FrameContents for Frames {
     fn fill(&mut self, run: FrameRun, byte: u8) {
         self.machine.bus(|bus| {
-            for pfn in run.pfns().map(Pfn::as_u32) {
+            for pfn in run.pfns().map(|pfn| pfn.0) {
                 if bus.ram.guest_side(pfn) != GuestSide::Driver {
                     bus.misstep("FRAMES", format!("fill of {pfn:#x}, which is {:?}", bus.ram.guest_side(pfn)));
                 }
@@ -254,24 +253,24 @@ impl Frames {
     fn each_word(&self, run: FrameRun, mut look: impl FnMut(&GuestMemoryMmap, GuestAddress, u64)) {
         self.machine.bus(|bus| {
             for pfn in run.pfns() {
-                let (guest, host) = (bus.ram.guest_side(pfn.as_u32()), bus.ram.host_side(pfn.as_u32()));
+                let (guest, host) = (bus.ram.guest_side(pfn.0), bus.ram.host_side(pfn.0));
                 if guest != GuestSide::Driver || !matches!(host, HostSide::Guest | HostSide::Unknown) {
                     bus.misstep("BAL-OP-09", format!("{pfn} touched while {guest:?}, {host:?}"));
                 }
-                look(bus.ram.memory(), GuestAddress(pfn.start().as_u64()), u64::from(pfn.as_u32()) << 32 | 0x6d61_726b);
+                look(bus.ram.memory(), GuestAddress(pfn.start().as_u64()), u64::from(pfn.0) << 32 | 0x6d61_726b);
             }
         });
     }
 
     fn settle(&self, run: FrameRun, side: HostSide) {
-        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.settle(pfn.as_u32(), side)));
+        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.settle(pfn.0, side)));
     }
 
     /// The driver gives frames to the kernel: what is in them matters where the host gave them back to be filled, or leaves
     /// them out of a copy because they were hinted.
     fn check_contents(&self, run: FrameRun) {
         self.machine.bus(|bus| {
-            for pfn in run.pfns().map(Pfn::as_u32) {
+            for pfn in run.pfns().map(|pfn| pfn.0) {
                 if bus.ram.is_unfilled(pfn) {
                     bus.misstep("BAL-POISON-01", format!("{pfn:#x} was returned and not filled"));
                 }
@@ -288,7 +287,7 @@ impl Frames {
     /// The driver says where frames are: they must not be at `side` in the host's eyes.
     fn refuse_host_side(&self, run: FrameRun, side: HostSide, clause: &'static str) {
         self.machine.bus(|bus| {
-            for pfn in run.pfns().map(Pfn::as_u32) {
+            for pfn in run.pfns().map(|pfn| pfn.0) {
                 if bus.ram.host_side(pfn) == side && !bus.ram.host_gone() {
                     bus.misstep(clause, format!("{pfn:#x} confirmed or reclaimed while {side:?}"));
                 }

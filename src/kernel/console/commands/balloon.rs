@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use ballonet::balloon::wire::feature_names;
+use crate::boot::feature_names;
 use ballonet::balloon::{Balloon, BalloonQueue, BalloonStatus, Counters, Path};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::virtio::InterruptMode;
@@ -24,7 +24,7 @@ pub(in super::super) fn virtio(arguments: &[&str], context: &mut Context<'_>) ->
     for driver in context.balloons.drivers() {
         let status = driver.status();
         let (transport, ring, interrupts) = (status.transport, status.ring, status.interrupts);
-        say!("{}: balloon at {}, {transport}, {ring} rings, {interrupts}", driver.name(), driver.address());
+        say!("{}: balloon at {}, {transport}, {ring} rings, {interrupts}", driver.name(), driver.status().address);
         let features: Vec<_> = feature_names(status.features).collect();
         say!("  features {:#x}: {}", status.features.bits(), features.join(" "));
         for (name, size) in driver.queues() {
@@ -177,7 +177,7 @@ fn show_counters(driver: &Balloon<Machine>) {
         count(counters.polls, "poll"),
         counters.spurious
     );
-    let strategy = driver.send_strategy();
+    let strategy = driver.status().strategy;
     let (path, chains): (&str, &str) = (strategy.path.map_or("direct", Path::into), strategy.chains.into());
     say!("  requests of {} frame numbers, chains {chains}, {path}", strategy.request);
     if let Some(rates) = strategy.rates {

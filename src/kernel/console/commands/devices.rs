@@ -39,7 +39,7 @@ fn details(context: &mut Context<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for node in context.tree.nodes() {
         lines.push(format!("{}", Line(&node.function)));
-        let details = Details::new(context.machine.config(), node).with_vendor(listing::describe);
+        let details = Details { config: context.machine.config(), node, vendor: listing::describe };
         lines.extend(format!("{details}").lines().map(String::from));
     }
     lines

@@ -79,7 +79,7 @@ fn show(bytes: &[u8], wanted: usize) {
 
 /// Fills the start of `bytes`; returns how many bytes came.
 fn ask(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound], bytes: &mut [u8]) -> Result<usize, RandomError> {
-    let is_entropy = |function: &&Function| Rng::<Machine>::matches(function.vendor, function.device);
+    let is_entropy = |function: &&Function| DeviceType::ENTROPY.is_function(function.vendor, function.device);
     let on_pci = tree.nodes().iter().map(|node| &node.function).find(is_entropy).map(|function| function.bdf);
     let on_mmio = || mmio.iter().find(|found| found.is(DeviceType::ENTROPY)).map(MmioFound::handle);
     if let Some(function) = on_pci {

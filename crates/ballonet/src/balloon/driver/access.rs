@@ -7,7 +7,7 @@ use crate::balloon::platform::BalloonPlatform;
 use crate::balloon::policy::tuning::SendStrategy;
 use crate::balloon::status::BalloonStatus;
 use crate::bus::heap;
-use crate::platform::{DeviceAddress, Platform};
+use crate::platform::Platform;
 use crate::virtio::RingFormat;
 
 /// When to poll.
@@ -48,13 +48,8 @@ impl<P: Platform> Balloon<P> {
 
 /// Requests beside polling.
 impl<P: Platform> Balloon<P> {
-    /// Prepares for removal: deflates everything, and ignores the host's target from now on. Once
-    /// [`BalloonStatus::actual`] is 0, or that has taken too long, call [`Balloon::shutdown`].
-    pub fn leave(&mut self) {
-        self.pin(0);
-    }
-
-    /// Sets the balloon's size to `frames` frames and ignores the host's target from now on: for measurements.
+    /// Sets the balloon's size to `frames` frames and ignores the host's target from now on: for measurements, and with 0
+    /// before removal. Once [`BalloonStatus::actual`] is 0 then, or that has taken too long, call [`Balloon::shutdown`].
     pub fn pin(&mut self, frames: u32) {
         self.plan.pin(frames);
         self.repoll |= matches!(self.state, State::Running(_));
@@ -93,7 +88,7 @@ impl<P: Platform> Balloon<P> {
         heap::reserve(&mut self.affinities, 1)?;
         match &mut self.state {
             State::Running(running) => running.virtio.interrupts.set_queue_affinity(platform, queue, cpu)?,
-            State::Frozen => return Err(BalloonError::Frozen(self.address())),
+            State::Frozen => return Err(BalloonError::Frozen(self.device.address())),
             State::Failed(error) => return Err(*error),
         }
         self.affinities.retain(|(known, _)| *known != queue);
@@ -131,11 +126,6 @@ impl<P: Platform> Balloon<P> {
         &self.options.name
     }
 
-    /// The device's address.
-    pub fn address(&self) -> DeviceAddress {
-        self.device.address()
-    }
-
     /// Whether a device is still there; one that was pulled out is not.
     pub fn is_present(&self, platform: &mut P) -> bool {
         self.device.is_present(platform)
@@ -144,6 +134,7 @@ impl<P: Platform> Balloon<P> {
     /// The balloon's state.
     pub fn status(&self) -> BalloonStatus {
         BalloonStatus {
+            address: self.device.address(),
             features: self.features,
             transport: self.transport,
             ring: RingFormat::of(self.features),
@@ -159,9 +150,20 @@ impl<P: Platform> Balloon<P> {
             withheld: self.withheld.frames(),
             cooling: self.oom.deadline(),
             silent: self.silence.is_reported(),
+            strategy: self.strategy(),
             failed: self.error(),
             last_reset: self.last_reset,
             last_hints: self.last_hints,
+        }
+    }
+
+    /// How frames go to the host, as far as measured.
+    fn strategy(&self) -> SendStrategy {
+        match self.running() {
+            Some(running) => {
+                self.tuning.strategy(running.queues.pages.descriptors(), running.queues.reporting.is_some())
+            }
+            None => self.tuning.strategy(1, false),
         }
     }
 
@@ -170,16 +172,6 @@ impl<P: Platform> Balloon<P> {
         match self.state {
             State::Failed(error) => Some(error),
             State::Running(_) | State::Frozen => None,
-        }
-    }
-
-    /// How frames go to the host, as far as measured.
-    pub fn send_strategy(&self) -> SendStrategy {
-        match self.running() {
-            Some(running) => {
-                self.tuning.strategy(running.queues.pages.descriptors(), running.queues.reporting.is_some())
-            }
-            None => self.tuning.strategy(1, false),
         }
     }
 

@@ -148,7 +148,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         if running.virtio.device.features().contains(DEFLATE_ON_OOM) {
             return Ok(0);
         }
-        let target = running.virtio.device.transport().read_config32(offset_of!(BalloonConfig, num_pages));
+        let target = running.virtio.device.transport().read_config::<u32>(offset_of!(BalloonConfig, num_pages));
         target.map(u64::from).map_err(|error| ReclaimError::Device(error.into()))
     }
 

@@ -99,10 +99,10 @@ impl<P: BalloonPlatform> Round<'_, P> {
         if !status.contains(Status::DRIVER_OK) {
             return Err(BalloonError::Forgotten { device, status: status.bits() });
         }
-        let target = transport.read_config32(offset_of!(BalloonConfig, num_pages))?;
+        let target = transport.read_config::<u32>(offset_of!(BalloonConfig, num_pages))?;
         if let Some(hinting) = &mut running.queues.hinting {
             self.is_busy |=
-                hinting.set_command(transport.read_config32(offset_of!(BalloonConfig, free_page_hint_cmd_id))?);
+                hinting.set_command(transport.read_config::<u32>(offset_of!(BalloonConfig, free_page_hint_cmd_id))?);
         }
         self.counters.target_reads += 1;
         if self.plan.set_target(target) {
@@ -253,7 +253,7 @@ impl<P: BalloonPlatform> Round<'_, P> {
         }
         let actual = u32::try_from(self.plan.actual()).unwrap_or(u32::MAX);
         if self.running.reported_size != Some(actual) {
-            self.running.virtio.device.write_config32(offset_of!(BalloonConfig, actual), actual)?;
+            self.running.virtio.device.write_config(offset_of!(BalloonConfig, actual), actual)?;
             self.running.reported_size = Some(actual);
             self.counters.actual_writes += 1;
             self.changes |= Changes::ACTUAL;

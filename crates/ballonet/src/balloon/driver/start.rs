@@ -170,12 +170,12 @@ fn set_up<P: BalloonPlatform>(
     poison: Option<Poison>,
     which: Which,
 ) -> Result<usize, BalloonError> {
-    let (device, length) = (setup.address(), setup.device().transport().config_len());
+    let (device, length) = (setup.address(), setup.device.transport().config_len());
     if length < BalloonConfig::SIZE {
         return Err(BalloonError::ShortConfig { device, length });
     }
     let (numbers, sizes) = find_queues(setup)?;
-    let features = setup.device().features();
+    let features = setup.device.features();
     if let Some(format) = options.ring.filter(|forced| *forced != RingFormat::of(features)) {
         return Err(BalloonError::RingFormat { device, format });
     }
@@ -190,7 +190,7 @@ fn set_up<P: BalloonPlatform>(
         maker.queues().statistics = Some(queue);
     }
     if let Some(poison) = poison {
-        maker.setup.device().write_config32(offset_of!(BalloonConfig, poison_val), poison.value())?;
+        maker.setup.device.write_config(offset_of!(BalloonConfig, poison_val), poison.value())?;
     }
     if let Some(index) = optional(FREE_PAGE_HINT, numbers.hinting) {
         let queue = HintingQueue::make(maker, index, poison)?;
@@ -221,7 +221,7 @@ fn set_up<P: BalloonPlatform>(
 /// # Errors
 /// When the device is gone, names an impossible size, or lacks a queue that every balloon has.
 pub fn find_queues<P: Platform>(setup: &mut Setup<P>) -> Result<(QueueNumbers, [u16; QUEUES]), BalloonError> {
-    let device = setup.device();
+    let device = &mut setup.device;
     let count = device.transport().queue_count();
     let mut sizes = [0; QUEUES];
     for (index, size) in (0..count).map_while(QueueIndex::new).zip(&mut sizes) {

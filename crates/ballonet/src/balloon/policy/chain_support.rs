@@ -122,7 +122,7 @@ impl ChainTrial {
     /// `run` is back, with `marks` left in it. The last run decides.
     pub(crate) fn returned(&mut self, run: FrameRun, marks: u32) {
         let Stage::Taken { region, left, out, marks: kept } = &mut self.stage else { return };
-        let half = usize::from(run.start().as_u32() - region.start().as_u32() >= REGION_FRAMES / 2);
+        let half = usize::from(run.start().0 - region.start().0 >= REGION_FRAMES / 2);
         kept[half] += marks;
         *out = out.saturating_sub(run.count());
         if left.is_none() && *out == 0 {
@@ -162,7 +162,7 @@ mod tests {
     use crate::memory::Pfn;
 
     fn region() -> FrameRun {
-        FrameRun::new(Pfn::new(1024), REGION_FRAMES).unwrap()
+        FrameRun::new(Pfn(1024), REGION_FRAMES).unwrap()
     }
 
     /// The outcome of a trial whose region returns in pieces of (frames, marks left).

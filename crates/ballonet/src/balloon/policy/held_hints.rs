@@ -94,7 +94,7 @@ mod tests {
     use crate::memory::Pfn;
 
     fn hint(start: u32, count: u32, round: u32) -> Hint {
-        Hint { idle: IdleRun::unreported(FrameRun::new(Pfn::new(start), count).unwrap()), round }
+        Hint { idle: IdleRun::unreported(FrameRun::new(Pfn(start), count).unwrap()), round }
     }
 
     fn held(hints: &[(u32, u32, u32)], round: u32) -> HeldHints {
@@ -126,7 +126,7 @@ mod tests {
     fn a_part_is_whole_regions_and_leaves_the_rest() {
         let mut held = held(&[(0, 2048, 5)], 5);
         let parts = [1, 513, u64::MAX].map(|most| held.take_part(most).unwrap());
-        assert_eq!(parts.map(|run| (run.start().as_u32(), run.count())), [(0, 512), (512, 1024), (1536, 512)]);
+        assert_eq!(parts.map(|run| (run.start().0, run.count())), [(0, 512), (512, 1024), (1536, 512)]);
         assert_eq!((held.take_part(1), held.frames()), (None, 0));
     }
 }

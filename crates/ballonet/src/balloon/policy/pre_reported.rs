@@ -97,7 +97,7 @@ mod tests {
     use crate::memory::Pfn;
 
     fn run(start: u32, count: u32) -> FrameRun {
-        FrameRun::new(Pfn::new(start), count).unwrap()
+        FrameRun::new(Pfn(start), count).unwrap()
     }
 
     #[test]

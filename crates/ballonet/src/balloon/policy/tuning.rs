@@ -79,7 +79,7 @@ mod tests {
         let mut measured = Tuning::new(None);
         assert_eq!((measured.descriptors(2), measured.strategy(2, false).request), (1, RequestShape::default()));
         assert!(measured.tries_chains(512, 2) && !measured.tries_chains(512, 1) && !measured.tries_chains(511, 2));
-        let region = FrameRun::new(Pfn::new(0), 512).unwrap();
+        let region = FrameRun::new(Pfn(0), 512).unwrap();
         measured.chains.given(region, 0);
         measured.chains.taken();
         measured.chains.asked_back(512);

@@ -78,7 +78,7 @@ impl<P: BalloonPlatform> HintingQueue<P> {
         index: QueueIndex,
         poison: Option<Poison>,
     ) -> Result<Self, BalloonError> {
-        let transport = maker.setup.device().transport().kind();
+        let transport = maker.setup.device.transport().kind();
         let mut commands = maker.platform.allocate_dma(2 * CMD_ID_SIZE, CMD_ID_SIZE)?;
         commands.write_bytes(CLOSING, &command_bytes(transport, CMD_ID_STOP));
         let (plan, held) = (HintPlan::new(), HeldHints::default());

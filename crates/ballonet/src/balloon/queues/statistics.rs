@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn knowing(tags: &[Tag]) -> Statistics {
-        tags.iter().fold(Statistics::new(), |statistics, tag| statistics.with(*tag, *tag as u64 + 100))
+        tags.iter().fold(Statistics::default(), |statistics, tag| statistics.with(*tag, *tag as u64 + 100))
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl Owners {
 
     fn shift(&self, run: FrameRun, from: u32, to: u32) -> FrameRun {
         for frame in run.pfns() {
-            let owner = &self.0[(frame.as_u32() - (16 * MIB / FRAME_SIZE) as u32) as usize];
+            let owner = &self.0[(frame.0 - (16 * MIB / FRAME_SIZE) as u32) as usize];
             assert_eq!(owner.swap(to, Ordering::Relaxed), from, "{frame}");
         }
         run

@@ -32,18 +32,15 @@ impl<P: Platform> Connected<P> {
 /// A device that runs, with its interrupts and doorbells. Ends by [`Running::stop`].
 #[must_use = "a device runs until it is stopped"]
 pub struct Running<P: Platform> {
-    pub(crate) device: Device<P::Registers, DriverOk>,
+    /// The device.
+    pub device: Device<P::Registers, DriverOk>,
     attachment: Attachment,
-    pub(crate) interrupts: Interrupts<P::Registers>,
+    /// How the device interrupts, and what its handlers noted.
+    pub interrupts: Interrupts<P::Registers>,
     doorbells: Vec<(QueueIndex, Doorbell)>,
 }
 
 impl<P: Platform> Running<P> {
-    /// The device.
-    pub fn device(&mut self) -> &mut Device<P::Registers, DriverOk> {
-        &mut self.device
-    }
-
     /// What it takes to open the device again.
     pub(crate) fn handle(&self) -> DeviceHandle {
         self.attachment.handle()
@@ -52,16 +49,6 @@ impl<P: Platform> Running<P> {
     /// The device's address.
     pub(crate) fn address(&self) -> DeviceAddress {
         self.device.transport().address()
-    }
-
-    /// How the device interrupts, and what its handlers noted.
-    pub fn interrupts(&self) -> &Interrupts<P::Registers> {
-        &self.interrupts
-    }
-
-    /// The same, to mask vectors or to move them.
-    pub fn interrupts_mut(&mut self) -> &mut Interrupts<P::Registers> {
-        &mut self.interrupts
     }
 
     /// The doorbell of a queue. Panics if the driver has not made it.
@@ -83,7 +70,8 @@ impl<P: Platform> Running<P> {
         self.device.kick(doorbell, kick);
     }
 
-    /// Enables a queue that was reset again, in new memory, with the vector that it had (2.6.1.2).
+    /// Puts a queue that was reset to use again, set up from scratch and with the vector that it had (2.6.1.2): size and
+    /// memory may be other ones than before.
     ///
     /// # Errors
     /// When the device does not take the queue. It then stays idle until the device is reset.

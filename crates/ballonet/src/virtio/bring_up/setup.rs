@@ -46,7 +46,8 @@ struct NewQueue {
 /// A device between `FEATURES_OK` and `DRIVER_OK`.
 #[must_use = "a device stays open until it is connected or abandoned"]
 pub struct Setup<P: Platform> {
-    device: Device<P::Registers, FeaturesOk>,
+    /// The device, to read its configuration, sizes of queues and features.
+    pub device: Device<P::Registers, FeaturesOk>,
     attachment: Attachment,
     options: DeviceOptions,
     queues: Vec<NewQueue>,
@@ -98,11 +99,6 @@ impl<P: Platform> Setup<P> {
         let implemented = implemented(device.transport().kind(), device.transport().config_len());
         let wanted = Wanted { implemented, declined: options.declined, dependencies: &[] };
         device.acknowledge().driver().negotiate(&wanted).map_err(Failure::convert)
-    }
-
-    /// The device, to read its configuration, sizes of queues and features.
-    pub fn device(&mut self) -> &mut Device<P::Registers, FeaturesOk> {
-        &mut self.device
     }
 
     /// The device's address.

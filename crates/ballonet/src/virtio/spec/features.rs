@@ -63,15 +63,17 @@ bitflags! {
     }
 }
 
-impl Features {
+impl From<Features> for [u32; 2] {
     /// The low and the high 32 bits, as the feature registers hold them.
-    pub const fn words(self) -> [u32; 2] {
-        [self.bits() as u32, (self.bits() >> 32) as u32]
+    fn from(features: Features) -> Self {
+        [features.bits() as u32, (features.bits() >> 32) as u32]
     }
+}
 
+impl From<[u32; 2]> for Features {
     /// From the two feature registers, low half first.
-    pub const fn from_words(words: [u32; 2]) -> Self {
-        Self::from_bits_retain(words[0] as u64 | (words[1] as u64) << 32)
+    fn from([low, high]: [u32; 2]) -> Self {
+        Self::from_bits_retain(u64::from(low) | u64::from(high) << 32)
     }
 }
 
@@ -116,8 +118,8 @@ mod tests {
     #[test]
     fn version_1_survives_the_way_through_two_32_bit_registers() {
         let features = Features::VERSION_1 | Features::EVENT_IDX;
-        assert_eq!(features.words(), [1 << 29, 1]);
-        assert_eq!(Features::from_words(features.words()), features);
+        assert_eq!(<[u32; 2]>::from(features), [1 << 29, 1]);
+        assert_eq!(Features::from(<[u32; 2]>::from(features)), features);
     }
 
     #[test]

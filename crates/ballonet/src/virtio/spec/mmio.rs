@@ -10,9 +10,6 @@ pub(crate) const VERSION: usize = 0x004;
 /// Read-only: the device type; 0 is a placeholder, a window without a device.
 #[doc(alias = "VIRTIO_MMIO_DEVICE_ID")]
 pub(crate) const DEVICE_ID: usize = 0x008;
-/// Read-only: the subsystem vendor.
-#[doc(alias = "VIRTIO_MMIO_VENDOR_ID")]
-pub const VENDOR_ID: usize = 0x00c;
 /// Read-only: a word of the offered features.
 #[doc(alias = "VIRTIO_MMIO_DEVICE_FEATURES")]
 pub(crate) const DEVICE_FEATURES: usize = 0x010;

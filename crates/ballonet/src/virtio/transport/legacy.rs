@@ -180,11 +180,11 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
     }
 
     pub(super) fn features(&mut self) -> Features {
-        Features::from_words([self.registers.read32(legacy::DEVICE_FEATURES), 0])
+        Features::from([self.registers.read32(legacy::DEVICE_FEATURES), 0])
     }
 
     pub(super) fn set_features(&mut self, features: Features) {
-        let [low, _none] = features.words();
+        let [low, _none] = features.into();
         self.registers.write32(legacy::DRIVER_FEATURES, low);
     }
 

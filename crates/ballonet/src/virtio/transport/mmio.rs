@@ -124,14 +124,14 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
             self.registers.write32(mmio::DEVICE_FEATURES_SELECT, select);
             *word = self.registers.read32(mmio::DEVICE_FEATURES);
         }
-        Features::from_words(words).difference(Features::NOTIF_CONFIG_DATA)
+        Features::from(words).difference(Features::NOTIF_CONFIG_DATA)
     }
 
     /// A legacy device also learns the size of pages, before any queue is used (4.2.4).
     pub(super) fn set_features(&mut self, features: Features) {
         self.accepted = features;
         let count = if self.legacy { 1 } else { 2 };
-        for (select, word) in (0..).zip(features.words()).take(count) {
+        for (select, word) in (0..).zip(<[u32; 2]>::from(features)).take(count) {
             self.registers.write32(mmio::DRIVER_FEATURES_SELECT, select);
             self.registers.write32(mmio::DRIVER_FEATURES, word);
         }

@@ -7,8 +7,8 @@
 //!
 //! | operation | transports | here |
 //! |---|---|---|
-//! | `get` | all | [`Transport::read_config32`], and for 8 and 16 bits |
-//! | `set` | all | [`Transport::write_config32`], and for 8 and 16 bits |
+//! | `get` | all | [`Transport::read_config`] |
+//! | `set` | all | [`Transport::write_config`] |
 //! | `generation` | modern, MMIO version 2 | [`Transport::generation`] |
 //! | `get_status` | all | [`Transport::status`] |
 //! | `set_status` | all | [`Transport::set_status`] |
@@ -36,11 +36,13 @@ use crate::bus::{DeviceAddress, Events, Handler, RegisterWindow, Registers};
 use crate::pci::MsixVector;
 use crate::platform::Platform;
 
+mod config_field;
 mod error;
 mod legacy;
 mod mmio;
 mod modern;
 
+pub use config_field::ConfigField;
 pub use error::TransportError;
 pub use legacy::LegacyError;
 pub(super) use legacy::{Legacy, LegacyPorts};
@@ -171,7 +173,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
 
     /// Size of the device configuration in bytes, or of the room for it if the transport does not report the size; 0 if
     /// there is none.
-    pub fn config_len(&self) -> usize {
+    pub(crate) fn config_len(&self) -> usize {
         self.config().map_or(0, |(registers, start)| registers.len().saturating_sub(start))
     }
 
@@ -297,59 +299,23 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         each!(self.0, transport => transport.release(platform));
     }
 
-    /// Reads an 8-bit field of the device configuration.
-    ///
-    /// # Errors
-    /// When there is no such field, it does not hold still, or the device is gone.
-    pub fn read_config8(&self, offset: usize) -> Result<u8, TransportError> {
-        self.read_stable(offset, 1, R::read8, u8::MAX)
-    }
-
-    /// Reads a 16-bit field of the device configuration.
-    ///
-    /// # Errors
-    /// When there is no such field, it does not hold still, or the device is gone.
-    pub fn read_config16(&self, offset: usize) -> Result<u16, TransportError> {
-        self.read_stable(offset, 2, R::read16, u16::MAX)
-    }
-
-    /// Reads a 32-bit field of the device configuration.
+    /// Reads a field of the device configuration, of 8, 16 or 32 bits.
     ///
     /// # Errors
     /// When there is no such field, it does not hold still, or the device is gone.
     #[doc(alias = "get")]
-    pub fn read_config32(&self, offset: usize) -> Result<u32, TransportError> {
-        self.read_stable(offset, 4, R::read32, u32::MAX)
+    pub fn read_config<T: ConfigField>(&self, offset: usize) -> Result<T, TransportError> {
+        self.read_stable(offset)
     }
 
-    /// Writes an 8-bit field of the device configuration.
-    ///
-    /// # Errors
-    /// When there is no such field.
-    pub(super) fn write_config8(&mut self, offset: usize, value: u8) -> Result<(), TransportError> {
-        let (registers, at) = self.field_mut(offset, 1)?;
-        registers.write8(at, value);
-        Ok(())
-    }
-
-    /// Writes a 16-bit field of the device configuration, in one store.
-    ///
-    /// # Errors
-    /// When there is no such field.
-    pub(super) fn write_config16(&mut self, offset: usize, value: u16) -> Result<(), TransportError> {
-        let (registers, at) = self.field_mut(offset, 2)?;
-        registers.write16(at, value);
-        Ok(())
-    }
-
-    /// Writes a 32-bit field of the device configuration, in one store: some devices drop any other write.
+    /// Writes a field of the device configuration, in one store: some devices drop any other write.
     ///
     /// # Errors
     /// When there is no such field.
     #[doc(alias = "set")]
-    pub(super) fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
-        let (registers, at) = self.field_mut(offset, 4)?;
-        registers.write32(at, value);
+    pub(super) fn write_config<T: ConfigField>(&mut self, offset: usize, value: T) -> Result<(), TransportError> {
+        let (registers, at) = self.field_mut(offset, size_of::<T>())?;
+        value.write(registers, at);
         Ok(())
     }
 
@@ -373,26 +339,21 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
 
     /// Reads a field until the generation is the same before and after (2.5.1), or without one, until it holds still
     /// (2.5.4).
-    fn read_stable<V: Copy + PartialEq>(
-        &self,
-        offset: usize,
-        width: usize,
-        read: impl Fn(&R, usize) -> V,
-        all_ones: V,
-    ) -> Result<V, TransportError> {
+    fn read_stable<T: ConfigField>(&self, offset: usize) -> Result<T, TransportError> {
+        let width = size_of::<T>();
         let field = self.config().filter(|_| self.has_field(offset, width));
         let (registers, start) = field.ok_or_else(|| self.no_field(offset, width))?;
         let at = start + offset;
         for _ in 0..CONFIG_ATTEMPTS {
             let before = self.generation();
-            let value = read(registers, at);
+            let value = T::read(registers, at);
             let stable = match before {
                 Some(before) => self.generation() == Some(before),
                 // A byte has no parts that could be of different times.
-                None => width == 1 || read(registers, at) == value,
+                None => width == 1 || T::read(registers, at) == value,
             };
             if stable {
-                if value == all_ones {
+                if value == T::ALL_ONES {
                     // It may be the value, or the bus's answer for nobody.
                     self.status()?;
                 }

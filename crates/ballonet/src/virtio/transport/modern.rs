@@ -188,12 +188,12 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
         .into_iter()
         .filter(|(_, register)| self.common.len() < register + 2)
         .fold(Features::empty(), |missing, (feature, _)| missing | feature);
-        Features::from_words(words).difference(missing)
+        Features::from(words).difference(missing)
     }
 
     pub(super) fn set_features(&mut self, features: Features) {
         self.accepted = features;
-        for (select, word) in (0..).zip(features.words()) {
+        for (select, word) in (0..).zip(<[u32; 2]>::from(features)) {
             self.common.write32(offset_of!(CommonConfig, driver_feature_select), select);
             self.common.write32(offset_of!(CommonConfig, driver_feature), word);
         }

@@ -77,7 +77,7 @@ fn all_of_them<P: Platform>() {
     type On<P> = Transport<<P as Platform>::Registers>;
     type Its<P, S> = Device<<P as Platform>::Registers, S>;
     type Raised<P> = Interrupts<<P as Platform>::Registers>;
-    let _ = (On::<P>::read_config8, On::<P>::read_config16, On::<P>::read_config32, On::<P>::write_config32);
+    let _ = (On::<P>::read_config::<u8>, On::<P>::write_config::<u32>);
     let _ = (On::<P>::generation, On::<P>::status, On::<P>::set_status, On::<P>::features, On::<P>::set_features);
     let _ = (On::<P>::address, On::<P>::shared_memory);
     let _ = (Its::<P, Reset>::new::<P>, Its::<P, DriverOk>::quiesce::<P>, Its::<P, DriverFound>::negotiate);

@@ -42,7 +42,7 @@ impl ModelPlatform {
     pub fn new(machine: &Machine) -> Self {
         Self {
             frames: Frames::new(machine),
-            told: Statistics::new(),
+            told: Statistics::default(),
             machine: machine.clone(),
             config: ModelConfig { machine: machine.clone() },
         }

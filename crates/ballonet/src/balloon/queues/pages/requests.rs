@@ -190,7 +190,7 @@ mod tests {
         let mut next = 0;
         move |wanted| {
             let count = length.min(wanted).min(left);
-            let run = FrameRun::new(Pfn::new(next), count)?;
+            let run = FrameRun::new(Pfn(next), count)?;
             next += count + 1;
             left -= count;
             Some(run)
@@ -235,7 +235,7 @@ mod tests {
         let mut slots = Vec::new();
         for number in 0..4 {
             let mut request = pool.take(1).expect("four requests");
-            request.collect(256, |wanted| FrameRun::new(Pfn::new(1000 * number), wanted));
+            request.collect(256, |wanted| FrameRun::new(Pfn(1000 * number), wanted));
             let [segment] = *pool.write(&request) else { panic!("one descriptor") };
             assert_eq!(segment.length as usize, REQUEST_BYTES);
             slots.push((segment.address - ram.device_address()) as usize);
@@ -256,7 +256,7 @@ mod tests {
             [(1, vec![4]), (3, vec![12]), (4, vec![12, 4]), (11, vec![12, 12, 12, 8]), (99, vec![12; 4])]
         {
             let mut request = pool.take(4).unwrap();
-            request.collect(frames, |wanted| FrameRun::new(Pfn::new(500), wanted));
+            request.collect(frames, |wanted| FrameRun::new(Pfn(500), wanted));
             let segments = pool.write(&request);
             let lengths: Vec<_> = segments.iter().map(|segment| segment.length).collect();
             assert_eq!(lengths, expected, "{frames} frames");
@@ -283,7 +283,7 @@ mod tests {
         let mut pool = Requests::new(2, RequestShape::REGION, || Ok(ram)).unwrap();
         for (descriptors, frames) in [(2, 512), (1, 256), (2, 512), (9, 512)] {
             let mut request = pool.take(descriptors).unwrap();
-            request.collect(u64::MAX, |wanted| FrameRun::new(Pfn::new(0), wanted));
+            request.collect(u64::MAX, |wanted| FrameRun::new(Pfn(0), wanted));
             assert_eq!((request.frames(), pool.write(&request).len()), (frames, descriptors.min(2)));
             pool.put(request);
         }
@@ -293,8 +293,8 @@ mod tests {
     fn frame_numbers_ascend_whatever_the_order_of_runs() {
         let mut starts = [900, 100, 500, 300, 700].into_iter();
         let mut request = request();
-        request.collect(100, |_| FrameRun::new(Pfn::new(starts.next()?), 20));
-        let sorted: Vec<_> = request.runs().iter().map(|run| run.start().as_u32()).collect();
+        request.collect(100, |_| FrameRun::new(Pfn(starts.next()?), 20));
+        let sorted: Vec<_> = request.runs().iter().map(|run| run.start().0).collect();
         assert_eq!(sorted, [100, 300, 500, 700, 900]);
     }
 

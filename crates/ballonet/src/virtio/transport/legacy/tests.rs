@@ -153,15 +153,15 @@ fn the_device_configuration_moves_when_msix_is_turned_on_and_back_when_it_is_off
     for (offset, value) in [(0x14, 11u32), (0x18, 22), (0x1c, 33)] {
         fixture.registers.hold(offset, &value.to_le_bytes());
     }
-    let fields = |transport: &Transport<_>| (transport.read_config32(0), transport.read_config32(4));
+    let fields = |transport: &Transport<_>| (transport.read_config::<u32>(0), transport.read_config::<u32>(4));
     assert_eq!((fields(&transport), transport.config_len()), ((Ok(11), Ok(22)), 0x2c));
     transport.set_msix(true);
     assert_eq!((fields(&transport), transport.config_len()), ((Ok(22), Ok(33)), 0x28));
-    transport.write_config32(4, 44).unwrap();
+    transport.write_config(4, 44_u32).unwrap();
     transport.set_msix(false);
-    transport.write_config32(4, 55).unwrap();
+    transport.write_config(4, 55_u32).unwrap();
     assert_eq!(fixture.registers.writes(), [('w', 32, 0x1c, 44), ('w', 32, 0x18, 55)]);
-    assert!(matches!(transport.read_config32(0x2c), Err(TransportError::NoConfigField { .. })));
+    assert!(matches!(transport.read_config::<u32>(0x2c), Err(TransportError::NoConfigField { .. })));
 }
 
 #[test]
@@ -172,11 +172,11 @@ fn a_field_is_read_until_two_reads_agree_and_a_byte_once() {
         fixture.registers.script(0x14, value);
     }
     // Two reads make an attempt: 1 and 2, then 3 and 3.
-    assert_eq!(transport.read_config32(0), Ok(3));
+    assert_eq!(transport.read_config::<u32>(0), Ok(3));
     (0..128).for_each(|value| fixture.registers.script(0x14, value));
-    assert!(matches!(transport.read_config32(0), Err(TransportError::ConfigUnstable { offset: 0, .. })));
+    assert!(matches!(transport.read_config::<u32>(0), Err(TransportError::ConfigUnstable { offset: 0, .. })));
     fixture.registers.writes();
-    assert_eq!(transport.read_config8(8), Ok(0));
+    assert_eq!(transport.read_config::<u8>(8), Ok(0));
     assert_eq!(fixture.registers.0.lock().unwrap().accesses.len(), 1);
 }
 
@@ -206,7 +206,7 @@ fn a_device_that_is_gone_is_named_so() {
     let transport = fixture.transport();
     fixture.registers.hold(0, &[0xff; SIZE as usize]);
     assert!(matches!(transport.status(), Err(TransportError::Gone(_))));
-    assert!(matches!(transport.read_config32(0), Err(TransportError::Gone(_))));
+    assert!(matches!(transport.read_config::<u32>(0), Err(TransportError::Gone(_))));
 }
 
 #[test]

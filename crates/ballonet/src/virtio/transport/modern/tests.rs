@@ -182,8 +182,8 @@ fn kick_with(features: Features) -> Vec<Access> {
     let transport = fixture.transport();
     let features = Features::VERSION_1 | features;
     fixture.common.script(offset_of!(CommonConfig, device_status), 0);
-    fixture.common.script(offset_of!(CommonConfig, device_feature), features.words()[0].into());
-    fixture.common.script(offset_of!(CommonConfig, device_feature), features.words()[1].into());
+    fixture.common.script(offset_of!(CommonConfig, device_feature), <[u32; 2]>::from(features)[0].into());
+    fixture.common.script(offset_of!(CommonConfig, device_feature), <[u32; 2]>::from(features)[1].into());
     fixture.common.hold(offset_of!(CommonConfig, queue_size), &64u16.to_le_bytes());
     fixture.common.hold(offset_of!(CommonConfig, queue_notify_off), &1u16.to_le_bytes());
     fixture.common.hold(offset_of!(CommonConfig, queue_notif_config_data), &0x701u16.to_le_bytes());
@@ -296,7 +296,7 @@ fn a_field_is_read_again_while_the_generation_changes() {
     }
     fixture.device.script(0, 0x1111);
     fixture.device.script(0, 0x2222);
-    assert_eq!(transport.read_config32(0), Ok(0x2222));
+    assert_eq!(transport.read_config::<u32>(0), Ok(0x2222));
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn a_configuration_that_never_holds_still_is_given_up() {
     for generation in 0..1000 {
         fixture.common.script(offset_of!(CommonConfig, config_generation), generation % 251);
     }
-    assert!(matches!(transport.read_config32(4), Err(TransportError::ConfigUnstable { offset: 4, .. })));
+    assert!(matches!(transport.read_config::<u32>(4), Err(TransportError::ConfigUnstable { offset: 4, .. })));
 }
 
 #[test]
@@ -314,9 +314,9 @@ fn all_ones_are_a_value_while_the_device_is_there_and_its_absence_when_not() {
     let mut fixture = fixture();
     let transport = fixture.transport();
     fixture.device.hold(0, &[0xff; 4]);
-    assert_eq!(transport.read_config32(0), Ok(u32::MAX));
+    assert_eq!(transport.read_config::<u32>(0), Ok(u32::MAX));
     fixture.common.hold(0, &[0xff; 0x40]);
-    assert!(matches!(transport.read_config32(0), Err(TransportError::Gone(_))));
+    assert!(matches!(transport.read_config::<u32>(0), Err(TransportError::Gone(_))));
     assert!(matches!(transport.status(), Err(TransportError::Gone(_))));
 }
 
@@ -325,11 +325,11 @@ fn fields_outside_of_the_configuration_or_off_their_boundary_are_refused() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     for offset in [5, 8, 1, usize::MAX, usize::MAX - 3] {
-        assert!(matches!(transport.read_config32(offset), Err(TransportError::NoConfigField { .. })), "{offset}");
-        assert!(transport.write_config32(offset, 0).is_err());
+        assert!(matches!(transport.read_config::<u32>(offset), Err(TransportError::NoConfigField { .. })), "{offset}");
+        assert!(transport.write_config(offset, 0_u32).is_err());
     }
-    assert!(transport.read_config8(8).is_err());
-    assert!(transport.read_config16(7).is_err());
+    assert!(transport.read_config::<u8>(8).is_err());
+    assert!(transport.read_config::<u16>(7).is_err());
     assert!(fixture.device.writes().is_empty());
 }
 
@@ -337,9 +337,9 @@ fn fields_outside_of_the_configuration_or_off_their_boundary_are_refused() {
 fn a_32_bit_field_is_written_in_one_store() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
-    transport.write_config32(4, 0x0102_0304).unwrap();
-    transport.write_config16(2, 0x0506).unwrap();
-    transport.write_config8(7, 0x08).unwrap();
+    transport.write_config(4, 0x0102_0304_u32).unwrap();
+    transport.write_config(2, 0x0506_u16).unwrap();
+    transport.write_config(7, 0x08_u8).unwrap();
     assert_eq!(fixture.device.writes(), [('w', 32, 4, 0x0102_0304), ('w', 16, 2, 0x0506), ('w', 8, 7, 8)]);
-    assert!(transport.write_config16(7, 0).is_err() && transport.write_config8(8, 0).is_err());
+    assert!(transport.write_config(7, 0_u16).is_err() && transport.write_config(8, 0_u8).is_err());
 }

@@ -1,8 +1,8 @@
 //! The ballonet kernel, and the parsers of what firmware and loaders hand it.
 //!
-//! Everything outside `machine` is safe code. `acpi`, `boot`, `console`, `screen` and `smbios` are portable: bytes in, values
-//! out. `machine` implements the traits of [`ballonet::platform`] for an x86-64 PC. `kernel` and `tests` run on it; [`image!`]
-//! makes a bootable program of either.
+//! Everything outside `machine` is safe code. `acpi`, `boot`, `console`, `screen` and `smbios` are portable: bytes in,
+//! values out. `machine` implements the traits of [`ballonet::platform`] for an x86-64 PC. `kernel` and `tests` run on
+//! it; [`image!`] makes a bootable program of either.
 
 #![cfg_attr(not(test), no_std)]
 #![warn(unreachable_pub)]

@@ -1,8 +1,8 @@
 //! The Linux boot protocol: the parser of the zero page (`boot_params`).
 //!
 //! The kernel is entered with the physical address of the zero page in `esi` or `rsi` (Linux,
-//! Documentation/arch/x86/boot.rst and zero-page.rst; `struct boot_params` in `asm/bootparam.h`). crosvm, Dragonball, StratoVirt
-//! and Firecracker start an ELF image so; GRUB's `linux` and QEMU a bzImage.
+//! Documentation/arch/x86/boot.rst and zero-page.rst; `struct boot_params` in `asm/bootparam.h`). crosvm, Dragonball,
+//! StratoVirt and Firecracker start an ELF image so; GRUB's `linux` and QEMU a bzImage.
 
 use derive_more::{Display, Error};
 use zerocopy::little_endian::{U16, U32, U64};

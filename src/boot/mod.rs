@@ -1,8 +1,9 @@
 //! Boot information from the loader: the memory map, the command line, the ACPI root pointer.
 //!
 //! Bytes in, values out. Nothing here allocates, because the memory map is what an allocator is made from, and nothing
-//! here trusts the loader: unusable parts are skipped with a `Note`; a missing part that the kernel cannot do without is an
-//! error. Each boot protocol is a parser that fills a [`BootInfo`], so that the kernel need not know which it was.
+//! here trusts the loader: unusable parts are skipped with a `Note`; a missing part that the kernel cannot do without
+//! is an error. Each boot protocol is a parser that fills a [`BootInfo`], so that the kernel need not know which it
+//! was.
 
 #![forbid(unsafe_code)]
 

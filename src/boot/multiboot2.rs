@@ -1,8 +1,8 @@
 //! Multiboot2, the boot protocol of GRUB: the parser of the boot information.
 //!
-//! The kernel is entered in 32-bit protected mode without paging, with a magic number in `eax` and the physical address of
-//! the boot information in `ebx`: its size, a reserved word, and tags of a type, a size and contents, each on 8 bytes
-//! (Multiboot2 specification 2.0, 3.6).
+//! The kernel is entered in 32-bit protected mode without paging, with a magic number in `eax` and the physical address
+//! of the boot information in `ebx`: its size, a reserved word, and tags of a type, a size and contents, each on 8
+//! bytes (Multiboot2 specification 2.0, 3.6).
 
 use derive_more::{Display, Error};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -256,8 +256,8 @@ impl<M: PhysicalMemory> Iterator for Tags<'_, M> {
     }
 }
 
-/// Where a tag holds a copy of the ACPI root pointer, which takes `needed` bytes. A loader that has found none may leave an
-/// empty tag.
+/// Where a tag holds a copy of the ACPI root pointer, which takes `needed` bytes. A loader that has found none may
+/// leave an empty tag.
 fn read_root_pointer(tag: Tag, needed: u64, report: &mut dyn FnMut(Note)) -> Option<PhysRange> {
     if tag.length < needed {
         report(tag.as_bad());

@@ -13,7 +13,8 @@ use super::{
 };
 use ballonet::memory::PhysAddr;
 
-/// The type of the ELF note, owner "Xen", that makes a kernel bootable by PVH. Its descriptor is the physical entry address.
+/// The type of the ELF note, owner "Xen", that makes a kernel bootable by PVH. Its descriptor is the physical entry
+/// address.
 #[doc(alias = "XEN_ELFNOTE_PHYS32_ENTRY")]
 pub const NOTE_TYPE_PHYS32_ENTRY: u32 = 18;
 

@@ -1,5 +1,5 @@
-//! The portable half of the console: events as JSON, line editing and completion, progress lines, the log in memory. Text in,
-//! text out: nothing here does I/O.
+//! The portable half of the console: events as JSON, line editing and completion, progress lines, the log in memory.
+//! Text in, text out: nothing here does I/O.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,9 @@
-//! `mode=check`: tests each balloon of the machine, or the devices of other types that `device=` names, and ends the kernel with the verdict.
+//! `mode=check`: tests each balloon of the machine, or the devices of other types that `device=` names, and ends the
+//! kernel with the verdict.
 //!
-//! For programs: a `check-started` and a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP (`tap=`),
-//! where a failed check that is no MUST is marked TODO, so that it does not fail the run, and each hostile check is announced in a
-//! comment. A run that cannot begin writes
-//! `Bail out!` and fails.
+//! For programs: a `check-started` and a `check` event each, and a `checks` event with the counts. For people and test
+//! harnesses: TAP (`tap=`), where a failed check that is no MUST is marked TODO, so that it does not fail the run, and
+//! each hostile check is announced in a comment. A run that cannot begin writes `Bail out!` and fails.
 
 use alloc::format;
 use alloc::string::{String, ToString};

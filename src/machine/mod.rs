@@ -1,7 +1,8 @@
 //! The machine layer: everything that only an x86-64 PC can do, and the only place that does it.
 //!
-//! [`start::entry`] takes over from the loader; [`Entry::bring_up`] turns what it finds into a [`Machine`], which implements
-//! the traits of [`ballonet::platform`] for the drivers. The portable layers parse; this one touches hardware.
+//! [`start::entry`] takes over from the loader; [`Entry::bring_up`] turns what it finds into a [`Machine`], which
+//! implements the traits of [`ballonet::platform`] for the drivers. The portable layers parse; this one touches
+//! hardware.
 
 pub(crate) mod cpu;
 mod devices;

@@ -122,8 +122,8 @@ impl Platform for Machine {
         let address = self.config.address(function)?;
         let opened =
             paging::with(|space| space.open_window(address, CONFIG_BYTES, Access::Device, &mut frames::ForTables));
-        // SAFETY: just mapped, until `unmap`; configuration registers of one function, which are not memory that Rust knows
-        // of. They are registers of the bus: both ways to them work at the same time.
+        // SAFETY: just mapped, until `unmap`; configuration registers of one function, which are not memory that Rust
+        // knows of. They are registers of the bus: both ways to them work at the same time.
         opened.ok().map(|start| unsafe { Window::memory(start, CONFIG_BYTES as usize) })
     }
 
@@ -147,7 +147,8 @@ impl Platform for Machine {
 
     fn allocate_vector(&mut self, name: fmt::Arguments<'_>, handler: Handler) -> Result<Vector, VectorError> {
         let options = self.options();
-        // What was sent before an answer was read has come when it has been: but only on the CPU that reads, and tests count.
+        // What was sent before an answer was read has come when it has been: but only on the CPU that reads, and tests
+        // count.
         let affinity = if options.mode == Mode::Check { AffinityChoice::Boot } else { options.affinity };
         let cpu = least_interrupted(affinity).ok_or(VectorError::NoMessages)?;
         let vector = vectors::allocate_on(cpu.number(), name.to_string(), handler)?;
@@ -222,9 +223,9 @@ impl BalloonPlatform for Machine {
         &mut self.frames
     }
 
-    /// The statistics that this kernel has. It has no swap, no page cache and no huge page pool, and a page fault ends it: those
-    /// are 0. Memory is reclaimed only for waiting allocations ([`reclaim`]), never in the background. Frames asked of a balloon
-    /// for that count as *scanned*, returned ones as *reclaimed*.
+    /// The statistics that this kernel has. It has no swap, no page cache and no huge page pool, and a page fault ends
+    /// it: those are 0. Memory is reclaimed only for waiting allocations ([`reclaim`]), never in the background. Frames
+    /// asked of a balloon for that count as *scanned*, returned ones as *reclaimed*.
     fn statistics(&self) -> Statistics {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;

@@ -165,7 +165,8 @@ impl Cell {
         self.0 == other.0 || self.is_blank() && other.is_blank() && self.behind() == other.behind()
     }
 
-    /// The cell that looks like this one and differs least from `other`, so that as little as possible is stored over that.
+    /// The cell that looks like this one and differs least from `other`, so that as little as possible is stored over
+    /// that.
     pub(crate) const fn nearest(self, other: Self) -> Self {
         if self.is_blank() && self.behind() == other.behind() { Self(self.0 & 0xFF | other.0 & 0xFF00) } else { self }
     }

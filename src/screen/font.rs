@@ -4,7 +4,8 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster
 
 use super::Cell;
 
-/// Pixels of a cell from left to right. A character is one narrower, so that a line of a cell is a whole number of words.
+/// Pixels of a cell from left to right. A character is one narrower, so that a line of a cell is a whole number of
+/// words.
 pub const GLYPH_WIDTH: usize = 8;
 /// Pixels of a cell from top to bottom.
 pub const GLYPH_HEIGHT: usize = RasterHeight::Size16.val();

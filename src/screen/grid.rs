@@ -34,7 +34,8 @@ pub(crate) struct Grid {
     changed: [u64; WORDS],
     /// How many those are.
     count: usize,
-    /// Where the search for the next one continues: round and round, so that no part of the screen keeps others waiting.
+    /// Where the search for the next one continues: round and round, so that no part of the screen keeps others
+    /// waiting.
     next: usize,
 }
 
@@ -52,7 +53,8 @@ impl Grid {
         }
     }
 
-    /// Makes it this large, up to the limits, and empty. Every cell counts as changed: what the screen shows is unknown.
+    /// Makes it this large, up to the limits, and empty. Every cell counts as changed: what the screen shows is
+    /// unknown.
     pub(crate) fn resize(&mut self, columns: usize, rows: usize) {
         self.columns = columns.min(MOST_COLUMNS);
         self.rows = rows.min(MOST_ROWS);

@@ -1,9 +1,9 @@
 //! The PC's own console, without I/O: the contents of its screen, and the keys of its keyboard.
 //!
-//! A `Screen` is a grid of characters with the log on the left, a picture of the balloon on the right and the prompt below. It
-//! remembers which cells have changed; the machine layer takes those one by one and has them painted by a [`Painter`], or
-//! stores them as they are where the hardware takes characters. Nothing here allocates: the log begins before there is a
-//! heap, and continues when the heap is broken.
+//! A `Screen` is a grid of characters with the log on the left, a picture of the balloon on the right and the prompt
+//! below. It remembers which cells have changed; the machine layer takes those one by one and has them painted by a
+//! [`Painter`], or stores them as they are where the hardware takes characters. Nothing here allocates: the log begins
+//! before there is a heap, and continues when the heap is broken.
 
 #![forbid(unsafe_code)]
 

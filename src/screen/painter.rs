@@ -13,8 +13,8 @@ const LARGEST_SCALE: usize = 16;
 /// Levels of coverage of a pixel by a character.
 const LEVELS: usize = 16;
 
-/// Coverage from which a pixel has the character's own colour: stems of the font cover a little less than a pixel, and would be
-/// pale.
+/// Coverage from which a pixel has the character's own colour: stems of the font cover a little less than a pixel, and
+/// would be pale.
 const FULL: usize = 208;
 
 /// Paints cells for one framebuffer.
@@ -44,7 +44,8 @@ pub struct Brush {
 }
 
 impl Painter {
-    /// A painter for a framebuffer that [is sound](Framebuffer::is_sound) and has pixels. In text mode there is nothing to paint.
+    /// A painter for a framebuffer that [is sound](Framebuffer::is_sound) and has pixels. In text mode there is nothing
+    /// to paint.
     pub fn new(framebuffer: &Framebuffer) -> Option<Self> {
         let format = match framebuffer.format {
             PixelFormat::Rgb(channels) => Format::Rgb(channels),

@@ -163,8 +163,8 @@ impl Screen {
         put_line(&mut self.grid, self.layout.prompt, Style::STRONG, format_args!("{hint}"));
     }
 
-    /// Makes room for a report of the kernel's own failure, in the whole width, below the end of the log and under `title`. Later
-    /// text goes there.
+    /// Makes room for a report of the kernel's own failure, in the whole width, below the end of the log and under
+    /// `title`. Later text goes there.
     pub(crate) fn begin_report(&mut self, title: fmt::Arguments<'_>) {
         let all = self.grid.area();
         let title_row = self.layout.title.row;
@@ -298,8 +298,8 @@ mod tests {
         }
     }
 
-    /// The lines of a boot with many devices, at 1920x1080: one can scroll to the beginning, and new lines are there when one is
-    /// back at the end.
+    /// The lines of a boot with many devices, at 1920x1080: one can scroll to the beginning, and new lines are there
+    /// when one is back at the end.
     #[test]
     fn the_log_scrolls_from_end_to_beginning_and_back() {
         let mut screen = screen(240, 67);

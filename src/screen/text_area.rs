@@ -76,7 +76,8 @@ impl TextArea {
         rows
     }
 
-    /// How much of a word that has `length` columns at the end of a row moves to the next row: all of it, unless it is long.
+    /// How much of a word that has `length` columns at the end of a row moves to the next row: all of it, unless it is
+    /// long.
     fn carried(&self, length: usize) -> usize {
         let columns = self.area.columns;
         let longest = (columns / 2).min(MOST_COLUMNS / 2);

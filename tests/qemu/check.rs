@@ -7,7 +7,8 @@ use std::{env, fs, process, thread};
 use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 
-/// QEMU's known failures (docs/findings.md), in the order of the checks; those of some devices alone come before the last.
+/// QEMU's known failures (docs/findings.md), in the order of the checks; those of some devices alone come before the
+/// last.
 const KNOWN: [&str; 2] = ["features-ok-refuses-unoffered", "kicks-before-driver-ok-are-ignored"];
 const KNOWN_LAST: &str = "a-reset-queue-is-as-large-as-it-says";
 /// Another failure of 7.2, on packed rings: it returns the ID of a chain's first descriptor, not of the last.

@@ -1,4 +1,5 @@
-//! `mode=check` on QEMU's devices other than balloons, by every transport: they pass all checks but those known to fail.
+//! `mode=check` on QEMU's devices other than balloons, by every transport: they pass all checks but those known to
+//! fail.
 
 use std::time::Duration;
 use std::{env, fs, process};

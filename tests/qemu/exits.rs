@@ -15,10 +15,11 @@ const START: usize = 2000;
 const START_BY_PORTS: usize = 2400;
 /// The most accesses to VGA text memory for the first picture.
 const FIRST_PICTURE: usize = 1700;
-/// The most accesses a GiB inflated or deflated, with all progress shown, where the device takes requests while the CPU goes on.
+/// The most accesses a GiB inflated or deflated, with all progress shown, where the device takes requests while the CPU
+/// goes on.
 const A_GIB: usize = 100;
-/// The most of them but for those of the balloon's registers: an older QEMU handles each kick at once, so that each round of
-/// the driver has its own.
+/// The most of them but for those of the balloon's registers: an older QEMU handles each kick at once, so that each
+/// round of the driver has its own.
 const A_GIB_OF_OTHERS: usize = 100;
 
 /// Memory of the guest that moves, and how much moves. The host does not have it.

@@ -60,8 +60,8 @@ fn count(vm: &mut Vm) -> Outcome<Event> {
     Ok(memory)
 }
 
-/// What must not grow: frames in use, but for what the heap holds (its size depends on how it is fragmented), and the heap in
-/// use.
+/// What must not grow: frames in use, but for what the heap holds (its size depends on how it is fragmented), and the
+/// heap in use.
 fn kept(vm: &mut Vm) -> Outcome<(u64, u64)> {
     // The heap has the console's history, which must not differ.
     for _ in 0..HISTORY / 2 {

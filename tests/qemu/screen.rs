@@ -204,8 +204,8 @@ fn panic_on_pixels(vm: &mut Vm) -> Outcome {
     })
 }
 
-/// The text on a VGA adapter, row by row; a solid cell is `#`. It is on firmware's page or on the next one, which only the
-/// kernel writes: the adapter shows the page with the kernel's title.
+/// The text on a VGA adapter, row by row; a solid cell is `#`. It is on firmware's page or on the next one, which only
+/// the kernel writes: the adapter shows the page with the kernel's title.
 fn text(vm: &mut Vm) -> Outcome<Vec<String>> {
     let behind = text_at(vm, 0xB9000)?;
     if behind[0].starts_with(" ballonet ") { Ok(behind) } else { text_at(vm, 0xB8000) }

@@ -93,8 +93,8 @@ struct Watch<'w> {
     sanitizer: Option<(Option<&'static Check>, String)>,
 }
 
-/// Starts the VMM with `wanted`, or as many of them as one start takes, and follows it to its end. `progress` is called with the name of each check
-/// that begins. An error means that the VMM cannot be started at all.
+/// Starts the VMM with `wanted`, or as many of them as one start takes, and follows it to its end. `progress` is called
+/// with the name of each check that begins. An error means that the VMM cannot be started at all.
 pub(crate) fn run(
     target: &Target,
     wanted: &[&'static Check],
@@ -186,8 +186,8 @@ impl Watch<'_> {
         None
     }
 
-    /// The wanted check of this name. One that has ended counts once more only for another device, of which there are few: a
-    /// flood of events neither fills memory nor passes for progress.
+    /// The wanted check of this name. One that has ended counts once more only for another device, of which there are
+    /// few: a flood of events neither fills memory nor passes for progress.
     fn pending(&self, name: &str) -> Option<&'static Check> {
         let ended = self.attempt.records.iter().filter(|record| record.check.name == name).count();
         self.wanted.iter().copied().find(|check| check.name == name && ended < DEVICES)

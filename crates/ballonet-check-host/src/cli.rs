@@ -20,8 +20,8 @@ Examples: ballonet-check --vmm qemu
           ballonet-check --vmm './my-vmm --kernel {kernel} --append {cmdline}' --format junit --output check.xml
           ballonet-check --vmm qemu --baseline known.json --isolate -j 4";
 
-/// Tests the virtio device of a VMM: starts it with ballonet's kernel, runs the checks, and convicts by name the check in which
-/// the VMM dies or hangs
+/// Tests the virtio device of a VMM: starts it with ballonet's kernel, runs the checks, and convicts by name the check
+/// in which the VMM dies or hangs
 #[derive(Debug, Parser)]
 #[command(name = "ballonet-check", version, max_term_width = 100, after_help = AFTER)]
 pub(crate) struct Cli {

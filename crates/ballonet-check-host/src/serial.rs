@@ -1,7 +1,8 @@
-//! The guest's serial line: bytes become lines of bounded length, and lines that are events of the kernel become [`Said`].
+//! The guest's serial line: bytes become lines of bounded length, and lines that are events of the kernel become
+//! [`Said`].
 //!
-//! The line carries anything: firmware messages, a VMM's log, terminal control sequences, or a flood from a broken VMM. Memory is
-//! bounded, and a line that is no event is skipped.
+//! The line carries anything: firmware messages, a VMM's log, terminal control sequences, or a flood from a broken VMM.
+//! Memory is bounded, and a line that is no event is skipped.
 
 use serde_json::Value;
 

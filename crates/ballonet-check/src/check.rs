@@ -1,7 +1,7 @@
 //! A check: its name, how binding it is, the clause it tests, and its function; and its possible outcomes.
 //!
-//! A lawful check keeps to the specification and asks whether the device does. A hostile one breaks a clause that binds the
-//! driver, and asks whether device and VMM survive.
+//! A lawful check keeps to the specification and asks whether the device does. A hostile one breaks a clause that binds
+//! the driver, and asks whether device and VMM survive.
 
 use alloc::format;
 use alloc::string::String;
@@ -165,7 +165,8 @@ pub(crate) const fn on_function(
     Check { name, severity, section, asks, breaks: None, run: Run::Function(run), device: None }
 }
 
-/// A hostile check. What it demands of the device are MUSTs: after a reset it is as new, and it writes only where it may.
+/// A hostile check. What it demands of the device are MUSTs: after a reset it is as new, and it writes only where it
+/// may.
 pub(crate) const fn hostile(name: &'static str, clause: Clause, asks: &'static str, attack: Attack) -> Check {
     let Clause { section, text } = clause;
     Check {
@@ -228,7 +229,8 @@ impl Outcome {
         }
     }
 
-    /// How binding the requirement is that it does not meet. That a device asks for a reset which it needs is a SHOULD (2.1.2).
+    /// How binding the requirement is that it does not meet. That a device asks for a reset which it needs is a SHOULD
+    /// (2.1.2).
     pub const fn severity(&self, check: &Check) -> Severity {
         match self {
             Self::Stalled(_) => Severity::Should,

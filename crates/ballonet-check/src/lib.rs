@@ -1,18 +1,20 @@
 //! A tester of virtio devices, above all of balloons, for people who write virtual machine monitors.
 //!
-//! Each [`Check`] of [`CHAPTERS`] tests one requirement of the specification (virtio 1.4) on a *device*, by registers and by
-//! rings that it writes itself, and [`run()`] reports the outcome of each. Together they take every path that the device offers:
-//! each feature alone, all together and all but one; queues of every size and at every place; every interrupt mode;
-//! resets in every state.
+//! Each [`Check`] of [`CHAPTERS`] tests one requirement of the specification (virtio 1.4) on a *device*, by registers
+//! and by rings that it writes itself, and [`run()`] reports the outcome of each. Together they take every path that
+//! the device offers: each feature alone, all together and all but one; queues of every size and at every place; every
+//! interrupt mode; resets in every state.
 //!
-//! *Hostile* checks break the rules for drivers instead, and ask whether device and VMM survive that. They run only if they are
-//! selected, and after each the device must recover: it is reset, serves a request on every queue, and wrote nowhere it must not.
+//! *Hostile* checks break the rules for drivers instead, and ask whether device and VMM survive that. They run only if
+//! they are selected, and after each the device must recover: it is reset, serves a request on every queue, and wrote
+//! nowhere it must not.
 //!
 //! Every wait is bounded ([`Patience`]). A device that stalls fails the check by name and is reset; one that cannot be
 //! reset, or is gone, ends the run, and [`Summary::ended`] says why.
 //!
-//! A device is driven over modern PCI, by the legacy interface, or over MMIO, of either version. Requests are known for balloons,
-//! entropy sources, block devices, consoles and network devices; of any other type registers and queues are tested.
+//! A device is driven over modern PCI, by the legacy interface, or over MMIO, of either version. Requests are known for
+//! balloons, entropy sources, block devices, consoles and network devices; of any other type registers and queues are
+//! tested.
 //!
 //! The tester uses the library's words for the balloon, virtio and PCI, but not its driver.
 

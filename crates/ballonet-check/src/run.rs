@@ -108,8 +108,8 @@ impl<F: FnMut(&Check, &Outcome)> Observer for F {
 /// Runs the selected checks that apply to a device, and tells `observer` of each, in the order of
 /// [`CHAPTERS`](crate::CHAPTERS). No driver uses the device.
 ///
-/// Afterwards the device is reset, and the platform has everything back that the tester took. Frames that a broken balloon
-/// does not return stay with the host, and are recorded as ballooned.
+/// Afterwards the device is reset, and the platform has everything back that the tester took. Frames that a broken
+/// balloon does not return stay with the host, and are recorded as ballooned.
 pub fn run<P: BalloonPlatform<Memory: 'static>>(
     platform: &mut P,
     subject: impl Into<Subject>,

@@ -12,13 +12,14 @@ const HOSTILE: &str = "hostile";
 /// The item that stands for every check.
 const ALL: &str = "all";
 
-/// A choice of checks. `rings,reset*,inflate-completes` takes a chapter, a prefix and one check; `-ring-indices-wrap` all but
-/// one; `hostile` every hostile check, and `all` those and the lawful ones.
+/// A choice of checks. `rings,reset*,inflate-completes` takes a chapter, a prefix and one check; `-ring-indices-wrap`
+/// all but one; `hostile` every hostile check, and `all` those and the lawful ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
     /// By place in [`checks()`].
     chosen: Vec<bool>,
-    /// Whether checks or chapters were named in full: then those that do not apply to a device are skipped with the reason, not left out.
+    /// Whether checks or chapters were named in full: then those that do not apply to a device are skipped with the
+    /// reason, not left out.
     named: bool,
 }
 
@@ -30,9 +31,10 @@ impl Default for Selection {
 }
 
 impl Selection {
-    /// The checks that `list` names. Each item is the name of a check or a chapter, or the beginning of a check's name and `*`;
-    /// `-` before it removes checks that items to its left selected. A list that begins with `-` starts from all lawful ones.
-    /// Only a beginning that says `hostile-` reaches hostile checks. `unknown` is called with each item that names no check.
+    /// The checks that `list` names. Each item is the name of a check or a chapter, or the beginning of a check's name
+    /// and `*`; `-` before it removes checks that items to its left selected. A list that begins with `-` starts from
+    /// all lawful ones. Only a beginning that says `hostile-` reaches hostile checks. `unknown` is called with each
+    /// item that names no check.
     pub fn parse<'l>(list: &'l str, mut unknown: impl FnMut(&'l str)) -> Self {
         let mut selection = Self::default();
         if !list.starts_with('-') {
@@ -60,8 +62,8 @@ impl Selection {
         found
     }
 
-    /// The names that an unknown `item` may stand for: those that share most of its words, or the one that it misspells. Never
-    /// more than a few.
+    /// The names that an unknown `item` may stand for: those that share most of its words, or the one that it
+    /// misspells. Never more than a few.
     pub fn alike(item: &str) -> Vec<&'static str> {
         let words = || item.split(['-', '*']).filter(|word| !word.is_empty());
         let shared = |name: &str| words().filter(|word| name.contains(word)).count();

@@ -1,7 +1,8 @@
-//! A device behind a [`Transport`] of `virtio-drivers`, as registers of virtio over MMIO: what this library drives it by.
+//! A device behind a [`Transport`] of `virtio-drivers`, as registers of virtio over MMIO: what this library drives it
+//! by.
 //!
-//! Each access becomes the call that it stands for. What the trait has no call for is not offered: the device's choice of
-//! what a kick carries, data in a kick, the reset of one queue, shared memory.
+//! Each access becomes the call that it stands for. What the trait has no call for is not offered: the device's choice
+//! of what a kick carries, data in a kick, the reset of one queue, shared memory.
 
 use alloc::sync::Arc;
 

@@ -20,8 +20,8 @@ use super::transport::{Device, LENGTH, TransportRegisters};
 /// Where the device is said to be, for want of an address: errors and logs name it by this.
 const ADDRESS: u64 = 0;
 
-/// A platform for one device, which is reached through a [`Transport`] `T` of `virtio-drivers`, over a [`Hal`] `H` and page
-/// frames `F`.
+/// A platform for one device, which is reached through a [`Transport`] `T` of `virtio-drivers`, over a [`Hal`] `H` and
+/// page frames `F`.
 pub struct TransportPlatform<H, T, F> {
     device: Arc<Mutex<Device<T>>>,
     parts: RawPlatform<Parts<H, F>, HalConfig<NoPci>>,

@@ -1,7 +1,8 @@
 //! A virtio-balloon driver over virtio-pci, from configuration space up.
 //!
-//! It performs no I/O of its own: it reaches the world only through the traits of [`platform`] and [`pci::ConfigSpace`],
-//! so the whole driver runs on a host against a device model. Arrows run one way: `balloon -> virtio -> pci`.
+//! It performs no I/O of its own: it reaches the world only through the traits of [`platform`] and
+//! [`pci::ConfigSpace`], so the whole driver runs on a host against a device model. Arrows run one way: `balloon ->
+//! virtio -> pci`.
 
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(not(feature = "raw"), forbid(unsafe_code))]

@@ -72,15 +72,16 @@ pub trait Platform {
     /// When the platform cannot reach the addresses.
     fn map(&mut self, window: RegisterWindow) -> Result<Self::Registers, MapError>;
 
-    /// Makes registers of a structure that cannot be mapped, which reach it through configuration space. The accesses that
-    /// `window` stands for are to be made with this function's window kept from everybody else: each is a sequence,
-    /// and the device's interrupt handler makes them too. By default a platform does not do that.
+    /// Makes registers of a structure that cannot be mapped, which reach it through configuration space. The accesses
+    /// that `window` stands for are to be made with this function's window kept from everybody else: each is a
+    /// sequence, and the device's interrupt handler makes them too. By default a platform does not do that.
     fn map_through_config(&mut self, _window: ConfigWindow) -> Option<Self::Registers> {
         None
     }
 
-    /// Makes the configuration space of a function reachable as registers, beside [`Platform::config`] and at any time: for
-    /// interrupt handlers. By default, and where configuration space is not mapped into memory, there is no such way.
+    /// Makes the configuration space of a function reachable as registers, beside [`Platform::config`] and at any time:
+    /// for interrupt handlers. By default, and where configuration space is not mapped into memory, there is no such
+    /// way.
     fn map_config(&mut self, _function: Bdf) -> Option<Self::Registers> {
         None
     }
@@ -99,8 +100,8 @@ pub trait Platform {
     /// Takes DMA memory back. The device no longer knows it.
     fn release_dma(&mut self, memory: Self::Memory);
 
-    /// Allocates a vector for message-signalled interrupts, ready to be raised: the platform runs `handler` then. `name` is
-    /// shown to people. By default the platform has no interrupts.
+    /// Allocates a vector for message-signalled interrupts, ready to be raised: the platform runs `handler` then.
+    /// `name` is shown to people. By default the platform has no interrupts.
     ///
     /// # Errors
     /// When vectors have run out, or the platform has no message-signalled interrupts.
@@ -112,12 +113,12 @@ pub trait Platform {
         Err(VectorError::NoMessages)
     }
 
-    /// Releases a vector of [`Platform::allocate_vector`]; after it returns its handler does not run any more. By default
-    /// there is none to release.
+    /// Releases a vector of [`Platform::allocate_vector`]; after it returns its handler does not run any more. By
+    /// default there is none to release.
     fn release_vector(&mut self, _vector: Vector) {}
 
-    /// Attaches `handler` to an interrupt line. Those of PCI are shared and level-triggered: the handler says whether the
-    /// interrupt was its own. By default the platform has no lines.
+    /// Attaches `handler` to an interrupt line. Those of PCI are shared and level-triggered: the handler says whether
+    /// the interrupt was its own. By default the platform has no lines.
     ///
     /// # Errors
     /// When the platform does not know the line, or vectors have run out. The handler comes back.
@@ -131,8 +132,8 @@ pub trait Platform {
         Err((VectorError::NoLine(line), handler))
     }
 
-    /// Ends what [`Platform::attach_line`] began, and returns the handler, which does not run any more: it owns registers,
-    /// which the driver unmaps.
+    /// Ends what [`Platform::attach_line`] began, and returns the handler, which does not run any more: it owns
+    /// registers, which the driver unmaps.
     fn detach_line(&mut self, _vector: Vector) -> Option<Handler<Self::Registers>> {
         None
     }
@@ -141,8 +142,8 @@ pub trait Platform {
     /// right after. By default there is one CPU, where no handler runs while anything else does.
     fn synchronize_vector(&mut self, _vector: &Vector) {}
 
-    /// Moves a vector to another CPU: returns the new message. The former message keeps working, on the former CPU, until the
-    /// vector is released or moved again. By default there is CPU 0 and no other.
+    /// Moves a vector to another CPU: returns the new message. The former message keeps working, on the former CPU,
+    /// until the vector is released or moved again. By default there is CPU 0 and no other.
     ///
     /// # Errors
     /// When there is no such CPU, or the vector is a line.

@@ -1,5 +1,5 @@
-//! A kernel that has `virtio-drivers`' `Hal`, in `hal.rs`, and runs a balloon by it: from configuration space up, or with
-//! `transport` on its command line, over a `PciTransport` that `virtio-drivers` has made.
+//! A kernel that has `virtio-drivers`' `Hal`, in `hal.rs`, and runs a balloon by it: from configuration space up, or
+//! with `transport` on its command line, over a `PciTransport` that `virtio-drivers` has made.
 
 #![no_std]
 #![no_main]

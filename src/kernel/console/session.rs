@@ -35,8 +35,8 @@ pub(in crate::kernel) struct Console {
 
 /// Interval of drawing the progress of a command: 100 ms.
 const REDRAW: u64 = 100_000_000;
-/// Interval of drawing the balloon's progress, and of a command's progress lines where lines cannot be redrawn: 1 s, since
-/// each byte costs a virtual machine an exit.
+/// Interval of drawing the balloon's progress, and of a command's progress lines where lines cannot be redrawn: 1 s,
+/// since each byte costs a virtual machine an exit.
 const PLAIN: u64 = 1_000_000_000;
 /// Ctrl-C.
 const INTERRUPT: u8 = 3;

@@ -54,8 +54,8 @@ impl Features {
 /// `MXCSR` as after a reset: all exceptions masked, rounded to nearest.
 const MXCSR: u32 = 0x1F80;
 
-/// Turns on what the entry code could not know to exist, NX and machine checks, and sets floating point to what compiled
-/// code relies on, whatever firmware left.
+/// Turns on what the entry code could not know to exist, NX and machine checks, and sets floating point to what
+/// compiled code relies on, whatever firmware left.
 pub(crate) fn enable(features: &Features) {
     if features.nx {
         // SAFETY: the CPU has NX, and no page table in use sets the bit that now gets its meaning.

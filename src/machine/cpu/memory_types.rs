@@ -1,5 +1,5 @@
-//! What kind of memory the CPU takes an address for: the MTRRs, which are firmware's and stay as they are, and the PAT, of
-//! which the kernel needs two entries (SDM vol. 3, 13.11 and 13.12).
+//! What kind of memory the CPU takes an address for: the MTRRs, which are firmware's and stay as they are, and the PAT,
+//! of which the kernel needs two entries (SDM vol. 3, 13.11 and 13.12).
 
 use derive_more::Display;
 use x86_64::instructions::tlb;
@@ -67,8 +67,8 @@ struct Range {
 }
 
 impl Range {
-    /// The range of a base and a mask register; `None` if it is not in use. Masks that are not contiguous, which firmware
-    /// does not make, are taken for the smallest block that they leave.
+    /// The range of a base and a mask register; `None` if it is not in use. Masks that are not contiguous, which
+    /// firmware does not make, are taken for the smallest block that they leave.
     fn of(base: u64, mask: u64, physical_bits: u8) -> Option<Self> {
         let addresses = (1 << physical_bits) - 1;
         let bits = (mask & addresses) >> 12;
@@ -142,7 +142,8 @@ const fn changes_pages(table: u64) -> bool {
     (table ^ PAGE_ATTRIBUTES) & IN_USE != 0
 }
 
-/// Sets the page attribute table of the current CPU, if it has one. Returns whether firmware had changed it for pages in use.
+/// Sets the page attribute table of the current CPU, if it has one. Returns whether firmware had changed it for pages
+/// in use.
 pub(crate) fn set_pat(features: &Features) -> bool {
     if !features.pat {
         return false;
@@ -156,8 +157,8 @@ pub(crate) fn set_pat(features: &Features) -> bool {
         }
     };
     write_back();
-    // SAFETY: the table gives the pages in use the types that they are meant to have. If it did not, caches are written back
-    // and translations forgotten around the change (SDM vol. 3, 13.12.4).
+    // SAFETY: the table gives the pages in use the types that they are meant to have. If it did not, caches are written
+    // back and translations forgotten around the change (SDM vol. 3, 13.12.4).
     unsafe { msr::write(PAT, PAGE_ATTRIBUTES) };
     write_back();
     if changes_pages {

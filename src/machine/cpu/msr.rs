@@ -1,8 +1,8 @@
-//! Optional model-specific registers. A CPU or hypervisor may lack one even if CPUID promises it; accessing it is then a general
-//! protection fault (SDM vol. 2, RDMSR), which this module turns into an error.
+//! Optional model-specific registers. A CPU or hypervisor may lack one even if CPUID promises it; accessing it is then
+//! a general protection fault (SDM vol. 2, RDMSR), which this module turns into an error.
 //!
-//! The two instructions are at known addresses, in functions of their own; on a fault there the trap handler resumes at the
-//! function's failure path.
+//! The two instructions are at known addresses, in functions of their own; on a fault there the trap handler resumes at
+//! the function's failure path.
 
 use core::arch::global_asm;
 
@@ -53,8 +53,8 @@ global_asm!(
 /// Reads register `number`; `None` if there is none, or it cannot be read. The trap handler is in place.
 pub(crate) fn read(number: u32) -> Option<u64> {
     let mut value = 0;
-    // SAFETY: reading a register has no effect but the fault, which `survive` sends on to the end of the function, with the
-    // stack as it was; the value is a local variable.
+    // SAFETY: reading a register has no effect but the fault, which `survive` sends on to the end of the function, with
+    // the stack as it was; the value is a local variable.
     let done = unsafe { ballonet_read_msr(number, &raw mut value) };
     (done == 1).then_some(value)
 }

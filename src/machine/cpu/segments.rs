@@ -63,8 +63,8 @@ impl Segments {
         });
         let Some((code, data, task)) = selectors else { return };
         table.load();
-        // SAFETY: the selectors are those of the table just loaded, which lives permanently: a 64-bit ring-0 code segment, a
-        // ring-0 data segment, and the TSS above, which nothing else has loaded. GS is left alone.
+        // SAFETY: the selectors are those of the table just loaded, which lives permanently: a 64-bit ring-0 code
+        // segment, a ring-0 data segment, and the TSS above, which nothing else has loaded. GS is left alone.
         unsafe {
             CS::set_reg(code);
             SS::set_reg(data);

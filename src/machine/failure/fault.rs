@@ -52,8 +52,9 @@ pub(crate) fn is_on_stack(address: u64, length: u64) -> bool {
     stack::contains(address, length, |number| registry::get(number).is_some())
 }
 
-/// Where the calls were made that are found by walking frame pointers from `rbp`, as far as they lie on the kernel's stacks: an
-/// address within each call. What it returns to would be another line, and another function after a call that never does.
+/// Where the calls were made that are found by walking frame pointers from `rbp`, as far as they lie on the kernel's
+/// stacks: an address within each call. What it returns to would be another line, and another function after a call
+/// that never does.
 pub(crate) fn backtrace(rbp: u64) -> impl Iterator<Item = u64> + Clone {
     let mut pointer = rbp;
     core::iter::from_fn(move || {
@@ -78,8 +79,8 @@ pub(crate) fn provoke() {
 /// One more than the number of the CPU that reports a failure; 0 while none does.
 static REPORTER: AtomicU32 = AtomicU32::new(0);
 
-/// Begins the report, if this is the first failure. A second one, from within the report, must not start another; nor must one
-/// of another CPU, which is about to be stopped.
+/// Begins the report, if this is the first failure. A second one, from within the report, must not start another; nor
+/// must one of another CPU, which is about to be stopped.
 fn begin() {
     x86_64::instructions::interrupts::disable();
     let this = Cpu::this().number() + 1;

@@ -291,8 +291,8 @@ pub(crate) fn abandon_on_exception(frame: &mut TrapFrame) -> bool {
     false
 }
 
-/// Ends the innermost [`catch`], if there is one, nothing is being abandoned already, and no other CPU is at work: it may
-/// hold any of the locks, and would run on with what it was lent from the stack that is left.
+/// Ends the innermost [`catch`], if there is one, nothing is being abandoned already, and no other CPU is at work: it
+/// may hold any of the locks, and would run on with what it was lent from the stack that is left.
 fn abandon(reason: impl FnOnce() -> Reason) {
     interrupts::disable();
     // The call to come back from is the boot CPU's.

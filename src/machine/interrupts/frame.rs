@@ -1,6 +1,7 @@
 //! What an interrupt or exception leaves on the stack, and the exceptions' names.
 
-/// The state that the stub saved, in the order of addresses: the general registers, the vector, and what the CPU pushed.
+/// The state that the stub saved, in the order of addresses: the general registers, the vector, and what the CPU
+/// pushed.
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub(crate) struct TrapFrame {

@@ -91,7 +91,8 @@ pub(crate) fn add(entry: &IoApicEntry) -> Result<u32, IoApicError> {
     let address = entry.address.as_u64();
     let start = paging::with(|space| space.open_window(address, WINDOW, Access::Device, &mut frames::ForTables))
         .map_err(IoApicError::Map)?;
-    // SAFETY: just mapped, for as long as it is used; an IOAPIC's registers do not touch memory but by interrupts, which have gates.
+    // SAFETY: just mapped, for as long as it is used; an IOAPIC's registers do not touch memory but by interrupts,
+    // which have gates.
     let window = unsafe { Window::memory(start, WINDOW as usize) };
     let mut io_apic = IoApic { window, gsi_base: entry.gsi_base, inputs: 0, entries: Vec::new() };
     let inputs = io_apic.count_inputs().inspect_err(|_| paging::with(|space| space.close_window(start, WINDOW)))?;

@@ -20,7 +20,8 @@ const PATIENCE: u32 = 64;
 const EDGE_LOOKS: u32 = 8;
 /// The first input that only PCI uses on a PC.
 const FIRST_PCI: u32 = 16;
-/// The first ISA input that a machine without firmware routing may use for PCI: below are timer, keyboard and COM ports.
+/// The first ISA input that a machine without firmware routing may use for PCI: below are timer, keyboard and COM
+/// ports.
 const FIRST_ISA: u32 = 5;
 /// The most inputs that a line is attached to: each takes a vector, of which there are fewer than large machines have
 /// inputs.
@@ -54,8 +55,8 @@ pub(crate) struct Lines {
 pub(crate) static LINES: Lock<Lines> = Lock::new(Lines { lines: Vec::new(), inputs: Vec::new(), next_id: 0 });
 static STORMS: AtomicU64 = AtomicU64::new(0);
 
-/// Where a function's interrupt may end. `interrupt_line` is the register in which firmware says to which ISA interrupt it
-/// routed the pin (PCI 3.0, 6.2.4).
+/// Where a function's interrupt may end. `interrupt_line` is the register in which firmware says to which ISA interrupt
+/// it routed the pin (PCI 3.0, 6.2.4).
 fn candidates(interrupt_line: u8, madt: Option<&Madt>) -> Vec<InterruptRoute> {
     let as_pci = |gsi| InterruptRoute { gsi, signalling: Signalling::PCI };
     let isa = |irq: u8| madt.map_or(as_pci(irq.into()), |madt| madt.isa_irq(irq));

@@ -33,8 +33,8 @@ pub(crate) struct Record {
     pub address: Option<u64>,
 }
 
-/// Status: the record is valid; errors were lost; nothing corrected it; the address register holds one; the program that
-/// was interrupted cannot continue.
+/// Status: the record is valid; errors were lost; nothing corrected it; the address register holds one; the program
+/// that was interrupted cannot continue.
 const VALID: u64 = 1 << 63;
 const OVERFLOW: u64 = 1 << 62;
 const UNCORRECTED: u64 = 1 << 61;
@@ -119,8 +119,8 @@ fn enable(features: &Features) {
     // Bank 0 of old CPUs of family 6 controls the bus, and is firmware's (SDM vol. 3, 17.3.2.1).
     let banks = (u32::from(is_early_family_6())..count).map(|bank| CONTROL + 4 * bank);
     for register in has_control.then_some(GLOBAL_CONTROL).into_iter().chain(banks) {
-        // SAFETY: all ones is what turns reports on (SDM vol. 3, 17.3.1.3 and 17.3.2.1), and vector 18 has a gate. A bank
-        // that does not take it stays as it is.
+        // SAFETY: all ones is what turns reports on (SDM vol. 3, 17.3.1.3 and 17.3.2.1), and vector 18 has a gate. A
+        // bank that does not take it stays as it is.
         unsafe { msr::write(register, u64::MAX) };
     }
 }

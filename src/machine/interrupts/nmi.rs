@@ -1,9 +1,9 @@
 //! Non-maskable interrupts: the cause of one, and whether the kernel can continue.
 //!
 //! An error of the board shows in port 61h and ends the kernel. Any other NMI is a button, a management controller or a
-//! monitor that checks for progress: it is noted, with the address that it interrupted, and the main loop reports it. If a
-//! second one comes before that, the kernel hangs, and the registers are shown. The kernel also sends NMIs itself: to stop the
-//! other CPUs when it has failed on one, and to have a CPU that takes no interrupts flush its TLB.
+//! monitor that checks for progress: it is noted, with the address that it interrupted, and the main loop reports it.
+//! If a second one comes before that, the kernel hangs, and the registers are shown. The kernel also sends NMIs itself:
+//! to stop the other CPUs when it has failed on one, and to have a CPU that takes no interrupts flush its TLB.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -53,13 +53,14 @@ static UNREPORTED: AtomicBool = AtomicBool::new(false);
 /// The address that the last one of those interrupted.
 static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
 
-/// Does what another CPU sent the NMI for. Returns whether that is all there is to it: nothing keeps a CPU from reporting a
-/// failure, either.
+/// Does what another CPU sent the NMI for. Returns whether that is all there is to it: nothing keeps a CPU from
+/// reporting a failure, either.
 pub(crate) fn is_of_the_kernel() -> bool {
     registry::stop_if_asked() || tlb::catch_up_by_nmi()
 }
 
-/// Notes an NMI from outside. Returns whether the kernel can continue: no error was the cause, and code has made progress since the last one.
+/// Notes an NMI from outside. Returns whether the kernel can continue: no error was the cause, and code has made
+/// progress since the last one.
 pub(crate) fn note(frame: &TrapFrame) -> bool {
     COUNT.fetch_add(1, Ordering::Relaxed);
     let is_life_missing = Cpu::this().is_boot() && {

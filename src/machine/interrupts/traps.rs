@@ -137,8 +137,8 @@ pub(crate) fn step_over_halt(frame: &mut TrapFrame) {
     }
 }
 
-/// Looks at an interrupt before it is delivered, or at an exception before it is reported; `true` means that it has dealt
-/// with it and the frame may be resumed.
+/// Looks at an interrupt before it is delivered, or at an exception before it is reported; `true` means that it has
+/// dealt with it and the frame may be resumed.
 pub(crate) type TrapHook = fn(&mut TrapFrame) -> bool;
 
 static HOOK: AtomicUsize = AtomicUsize::new(0);

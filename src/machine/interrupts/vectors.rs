@@ -61,7 +61,8 @@ pub(crate) fn deliver(vector: u8) {
     if handled != Some(Handled::Yes) {
         slot.unclaimed.fetch_add(1, Ordering::Relaxed);
     }
-    // Neither a spurious interrupt nor one of the PICs is in service in the local APIC; what a device's message names is.
+    // Neither a spurious interrupt nor one of the PICs is in service in the local APIC; what a device's message names
+    // is.
     if (vector == SPURIOUS || vector < FIRST_DEVICE) && local_apic::in_service() != Some(vector) {
         return;
     }
@@ -79,8 +80,8 @@ pub(crate) fn deliver(vector: u8) {
     }
 }
 
-/// Interrupts of a CPU after which the interrupted code must show progress ([`note_progress`]) before more are let in. A
-/// device that interrupts faster than its handler returns would stop that code.
+/// Interrupts of a CPU after which the interrupted code must show progress ([`note_progress`]) before more are let in.
+/// A device that interrupts faster than its handler returns would stop that code.
 const LONGEST_BURST: u32 = 1000;
 
 static HOLDS: AtomicU64 = AtomicU64::new(0);
@@ -110,8 +111,8 @@ pub(crate) fn holds() -> u64 {
     HOLDS.load(Ordering::Relaxed)
 }
 
-/// Gives a free device vector, which is to interrupt the CPU with this number, to `handler`. Vectors of 16 share a priority;
-/// low ones are taken first.
+/// Gives a free device vector, which is to interrupt the CPU with this number, to `handler`. Vectors of 16 share a
+/// priority; low ones are taken first.
 ///
 /// # Errors
 /// When every one is taken.

@@ -1,5 +1,5 @@
-//! The machine's page frames: one allocator, behind a lock; and with several CPUs, a magazine of single frames for each in
-//! front of it.
+//! The machine's page frames: one allocator, behind a lock; and with several CPUs, a magazine of single frames for each
+//! in front of it.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -41,7 +41,8 @@ fn cpu() -> usize {
     Cpu::this().number() as usize
 }
 
-/// Gives each of `cpus` CPUs a magazine, from now on; none if there is but one. Called again it uses those that there are.
+/// Gives each of `cpus` CPUs a magazine, from now on; none if there is but one. Called again it uses those that there
+/// are.
 ///
 /// # Errors
 /// When there is no memory for them: then frames come from the allocator alone.
@@ -77,8 +78,9 @@ fn place_static<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static
     let frames = u32::try_from((bytes as u64).div_ceil(FRAME_SIZE)).map_err(|_| nowhere)?;
     let run = allocate(frames, 1).map_err(|_| nowhere)?;
     let start = run.start().start().as_u64() as *mut T;
-    // SAFETY: the frames were just allocated, are mapped one to one and never freed, so no other code has them, on any CPU,
-    // until they are all written here and then shared; that many values fit, and no value is aligned to more than a frame.
+    // SAFETY: the frames were just allocated, are mapped one to one and never freed, so no other code has them, on any
+    // CPU, until they are all written here and then shared; that many values fit, and no value is aligned to more than
+    // a frame.
     unsafe {
         (0..count).for_each(|at| start.add(at).write(value()));
         Ok(core::slice::from_raw_parts(start, count))
@@ -127,8 +129,8 @@ pub(crate) unsafe fn force_unlock() {
     }
 }
 
-/// Runs `action` on the frame allocator, to which frames in magazines are used: for what they do not matter to. Else there
-/// are [`counts`] and [`take`].
+/// Runs `action` on the frame allocator, to which frames in magazines are used: for what they do not matter to. Else
+/// there are [`counts`] and [`take`].
 ///
 /// # Panics
 /// Before [`initialise`] has run.
@@ -156,8 +158,8 @@ where
     let nowhere = StorageError { needed: bytes, align: Footprint::ALIGN, given: 0, address: 0 };
     let records = place(bytes as u64, u64::MAX, usable.clone(), reserved.clone()).ok_or(nowhere)?;
     let start = records.start().as_u64() as *mut u8;
-    // SAFETY: `place` found this range in usable memory that nobody uses, which is mapped, and which is reserved for the
-    // records below permanently. Any byte is a valid `u8`.
+    // SAFETY: `place` found this range in usable memory that nobody uses, which is mapped, and which is reserved for
+    // the records below permanently. Any byte is a valid `u8`.
     let storage = unsafe {
         start.write_bytes(0, bytes);
         core::slice::from_raw_parts_mut(start, bytes)

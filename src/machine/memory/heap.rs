@@ -1,7 +1,7 @@
-//! The heap. Large blocks are whole frames and go back to the frame allocator when they are freed ([`large`]): that is what
-//! makes a program's memory come and go. Small blocks are on a list of their own, contiguous in virtual memory, backed by
-//! whatever frames there are, and grown when it is full. That list keeps its frames, since only a walk over all of it
-//! would tell which of them are empty; it is no longer than the small blocks were at their most.
+//! The heap. Large blocks are whole frames and go back to the frame allocator when they are freed ([`large`]): that is
+//! what makes a program's memory come and go. Small blocks are on a list of their own, contiguous in virtual memory,
+//! backed by whatever frames there are, and grown when it is full. That list keeps its frames, since only a walk over
+//! all of it would tell which of them are empty; it is no longer than the small blocks were at their most.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
@@ -50,8 +50,8 @@ pub(crate) unsafe fn force_unlock() {
     unsafe { LIST.force_unlock() }
 }
 
-// SAFETY: `linked_list_allocator` keeps the contract of an allocator, and the lock keeps others out meanwhile; large blocks
-// are frames with no other owner. A block's layout decides which of the two it is.
+// SAFETY: `linked_list_allocator` keeps the contract of an allocator, and the lock keeps others out meanwhile; large
+// blocks are frames with no other owner. A block's layout decides which of the two it is.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if large::is_large(layout) {

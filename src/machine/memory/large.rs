@@ -4,8 +4,9 @@
 //! tables. Where free memory is in pieces, a block gets virtual addresses of its own over frames from anywhere
 //! ([`scattered`](crate::machine::memory::scattered)). So no block fails for want of a hole that is large enough.
 //!
-//! Memory that the kernel needs to continue (page tables, small blocks, queues of a device that is started again) is left alone:
-//! before a large block takes from it, memory is reclaimed ([`frames::make_room`]), and without that it fails.
+//! Memory that the kernel needs to continue (page tables, small blocks, queues of a device that is started again) is
+//! left alone: before a large block takes from it, memory is reclaimed ([`frames::make_room`]), and without that it
+//! fails.
 
 use core::alloc::Layout;
 use core::ptr::null_mut;

@@ -20,8 +20,8 @@ pub(crate) fn write(run: FrameRun) -> bool {
     let used = frames::with(|frames| run.pfns().all(|frame| frames.state(frame) == Some(FrameState::Used)));
     if used {
         for frame in run.pfns() {
-            // SAFETY: the frame is in use, by the caller, and so memory that is mapped one to one and that nobody else has a
-            // reference to.
+            // SAFETY: the frame is in use, by the caller, and so memory that is mapped one to one and that nobody else
+            // has a reference to.
             unsafe { word(frame).write_volatile(mark(frame)) };
         }
     }

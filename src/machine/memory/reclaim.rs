@@ -1,8 +1,8 @@
 //! Memory reclaimed for a failing allocation, from a lent source.
 //!
 //! The allocator is global, while the sources of memory (balloons, above all) have an owner. The owner lends a source
-//! while it runs code that may need much memory: [`lend`]. The borrow checker ensures that a lent source has no other use
-//! meanwhile. It is not asked again while it reclaims.
+//! while it runs code that may need much memory: [`lend`]. The borrow checker ensures that a lent source has no other
+//! use meanwhile. It is not asked again while it reclaims.
 //!
 //! # On entry of [`Source::reclaim`]
 //! - Interrupts are on, hence no [`Lock`] is held, since those turn them off: neither the heap's nor that of frames or
@@ -59,11 +59,11 @@ static ASKED: AtomicU64 = AtomicU64::new(0);
 static FRAMES: AtomicU64 = AtomicU64::new(0);
 static ENDED: AtomicU64 = AtomicU64::new(0);
 
-/// Runs `action`, in which allocations that would fail ask `source` first. It returns or never ends; a test that a fault
-/// ends ([`recovery`](crate::machine::failure::recovery)) must not be in one.
+/// Runs `action`, in which allocations that would fail ask `source` first. It returns or never ends; a test that a
+/// fault ends ([`recovery`](crate::machine::failure::recovery)) must not be in one.
 pub(crate) fn lend<R>(source: &mut dyn Source, action: impl FnOnce() -> R) -> R {
-    // SAFETY: only the lifetime changes. The source is used only while it is in `LENT`, and it is taken out below, before
-    // the borrow ends; the kernel does not unwind.
+    // SAFETY: only the lifetime changes. The source is used only while it is in `LENT`, and it is taken out below,
+    // before the borrow ends; the kernel does not unwind.
     let lent: NonNull<dyn Source> = unsafe { core::mem::transmute(NonNull::from(source)) };
     let before = LENT.with(|slot| slot.replace(Lent(lent)));
     let value = action();

@@ -24,8 +24,8 @@ const REGION: u64 = REGION_FRAMES as u64;
 const REGION_SIZE: u64 = REGION * FRAME_SIZE;
 
 impl AddressSpace {
-    /// Maps `count` free frames, wherever they are, and returns the first address. `None` when frames or addresses run out,
-    /// or the alignment is too much: nothing has changed then.
+    /// Maps `count` free frames, wherever they are, and returns the first address. `None` when frames or addresses run
+    /// out, or the alignment is too much: nothing has changed then.
     pub(crate) fn gather(&mut self, count: u64, align: usize) -> Option<u64> {
         if align as u64 > REGION_SIZE {
             return None;

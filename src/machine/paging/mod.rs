@@ -155,8 +155,8 @@ pub(crate) fn with<R>(action: impl FnOnce(&mut AddressSpace) -> R) -> R {
 /// When frames run out or the memory map contradicts itself.
 ///
 /// # Safety
-/// `usable` is memory, mapped one to one right now where `frames` takes frames from, which no other code uses; `image` is
-/// where the running kernel lies.
+/// `usable` is memory, mapped one to one right now where `frames` takes frames from, which no other code uses; `image`
+/// is where the running kernel lies.
 pub(crate) unsafe fn activate(
     image: &Image,
     usable: impl Iterator<Item = PhysRange>,
@@ -296,8 +296,8 @@ impl AddressSpace {
         Ok(stack::tops(number))
     }
 
-    /// Opens a window onto `length` bytes of physical memory from `address`, which need not be aligned, nor be where memory
-    /// could be mapped one to one.
+    /// Opens a window onto `length` bytes of physical memory from `address`, which need not be aligned, nor be where
+    /// memory could be mapped one to one.
     ///
     /// # Errors
     /// When the CPU has no such addresses, device registers are said to be in usable memory, or virtual addresses or

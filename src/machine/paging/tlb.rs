@@ -1,14 +1,14 @@
 //! Translations that a CPU remembers after the page tables have changed.
 //!
-//! A new mapping needs no flush: the TLB does not cache entries that are not present (SDM vol. 3, 5.10.4.1). What is unmapped
-//! must be forgotten by every CPU before its addresses or its frames are used again. So each change has a number, its
-//! generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it compares the number before it
-//! does anything else (`wake_up`). The others are interrupted, and waited for.
+//! A new mapping needs no flush: the TLB does not cache entries that are not present (SDM vol. 3, 5.10.4.1). What is
+//! unmapped must be forgotten by every CPU before its addresses or its frames are used again. So each change has a
+//! number, its generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it compares the
+//! number before it does anything else (`wake_up`). The others are interrupted, and waited for.
 //!
 //! One whose interrupts are held back, since they came too fast, is reached by an NMI.
 //!
-//! A CPU that waits for a [`Lock`](crate::machine::lock::Lock) has interrupts off, and the lock may be held by who waits here: so those that wait
-//! look at the number, too.
+//! A CPU that waits for a [`Lock`](crate::machine::lock::Lock) has interrupts off, and the lock may be held by who
+//! waits here: so those that wait look at the number, too.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,7 +26,8 @@ static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
 /// How long a CPU is waited for, in TSC ticks of some GHz: many times what an overcommitted host takes away.
 const PATIENCE: u64 = 60_000_000_000;
 
-/// Has every CPU flush unmapped addresses from its TLB, and waits until all have. No tables of anything in use have changed.
+/// Has every CPU flush unmapped addresses from its TLB, and waits until all have. No tables of anything in use have
+/// changed.
 ///
 /// # Panics
 /// When a CPU does not answer: its stale entries would reach memory of another owner.
@@ -83,13 +84,14 @@ pub(crate) fn catch_up() {
     }
 }
 
-/// An interrupt has come to the CPU that runs: if it slept, it sleeps no more. Before anything else that an interrupt does.
+/// An interrupt has come to the CPU that runs: if it slept, it sleeps no more. Before anything else that an interrupt
+/// does.
 pub(crate) fn wake_up(cpu: &Cpu, vector: u8) {
     if cpu.sleep_state() == SleepState::Awake {
         return;
     }
-    // What comes with interrupts off may come before `hlt`, which then still is executed, and must be woken from. It looks
-    // at nothing that is ever unmapped.
+    // What comes with interrupts off may come before `hlt`, which then still is executed, and must be woken from. It
+    // looks at nothing that is ever unmapped.
     if vector >= numbers::FIRST_EXTERNAL {
         cpu.set_sleep_state(SleepState::Awake);
     }

@@ -1,4 +1,5 @@
-//! Registers that ACPI points out, opened while there is time, so that the last steps of the kernel need no page tables.
+//! Registers that ACPI points out, opened while there is time, so that the last steps of the kernel need no page
+//! tables.
 
 use crate::acpi::{Acpi, AddressSpace, EventBlock, Events, Fadt, GenericAddress, Pm1Event, ResetRegister};
 use crate::machine::devices::mmio::Window;
@@ -90,8 +91,8 @@ fn open_events(fadt: &Fadt) -> Option<Events<Window>> {
     (!fixed.is_empty()).then(|| Events::new(fixed, general.collect()))
 }
 
-/// Takes the registers of power from firmware, where it still has them (ACPI 6.5, 4.8.2.5). Returns whether they are the
-/// kernel's now.
+/// Takes the registers of power from firmware, where it still has them (ACPI 6.5, 4.8.2.5). Returns whether they are
+/// the kernel's now.
 pub(crate) fn take_acpi_mode(fadt: &Fadt, registers: &PowerRegisters) -> bool {
     /// PM1 control: ACPI mode is on.
     const SCI_ENABLE: u16 = 1;

@@ -1,8 +1,7 @@
 //! The power button: a fixed event of ACPI, whose interrupt, the SCI, comes by a line of its own (ACPI 6.5, 4.8.3.1.1).
 //!
-//! The line may be one of PCI's too, so it is attached like those: an input that no handler claims is masked before it can
-//! storm, and then the button is polled. A button that is not fixed hardware is a device that only AML
-//! describes.
+//! The line may be one of PCI's too, so it is attached like those: an input that no handler claims is masked before it
+//! can storm, and then the button is polled. A button that is not fixed hardware is a device that only AML describes.
 
 use alloc::string::String;
 use alloc::vec;

@@ -231,8 +231,8 @@ fn triple_fault() -> ! {
 fn pulse_reset_line() {
     /// The controller has not taken the last command yet.
     const BUSY: u8 = 1 << 1;
-    // SAFETY: the keyboard controller's command port; reading it has no effect. Where there is none, ones are read and the
-    // write goes nowhere.
+    // SAFETY: the keyboard controller's command port; reading it has no effect. Where there is none, ones are read and
+    // the write goes nowhere.
     unsafe {
         let mut port = Port::<u8>::new(0x64);
         for _ in 0..10 {

@@ -42,8 +42,8 @@ impl WayOut {
     pub(crate) const TO_REBOOT: [Self; 4] =
         [Self::ResetRegister, Self::Chipset, Self::KeyboardController, Self::TripleFault];
 
-    /// To end the machine. On a PC nothing documents the port of `isa-debug-exit`, so writing to it would be a guess; a PC is never
-    /// reset here, and stays on after a failure, so that its screen can be read.
+    /// To end the machine. On a PC nothing documents the port of `isa-debug-exit`, so writing to it would be a guess; a
+    /// PC is never reset here, and stays on after a failure, so that its screen can be read.
     pub(crate) const fn to_end(status: ExitStatus, has_hypervisor: bool) -> &'static [Self] {
         match (has_hypervisor, status) {
             (true, _) => &Self::OF_A_VIRTUAL_MACHINE,

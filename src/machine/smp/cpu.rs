@@ -95,8 +95,8 @@ impl Cpu {
     /// The CPU that runs.
     pub(crate) fn this() -> &'static Self {
         let this: *const Self;
-        // SAFETY: `take` has had GS point to a `Cpu` that lives permanently, and begins with its own address. Code does not
-        // move from one CPU to another.
+        // SAFETY: `take` has had GS point to a `Cpu` that lives permanently, and begins with its own address. Code does
+        // not move from one CPU to another.
         unsafe {
             asm!("mov {}, gs:[0]", out(reg) this, options(pure, readonly, nostack, preserves_flags));
             &*this

@@ -8,10 +8,10 @@ use super::cpu::{Cpu, SleepState};
 use crate::machine::interrupts::{traps, vectors};
 use crate::machine::paging::tlb;
 
-/// Waits for an interrupt, unless `is_pending` says that there is something to do already. What a handler on this CPU notes
-/// between the question and the wait is not lost: interrupts are off from before the one until the instruction after `sti`,
-/// which is the other (SDM vol. 2, STI). What another CPU notes is not lost either: it wakes this one, see [`registry::wake`],
-/// unless it has noted it before the question.
+/// Waits for an interrupt, unless `is_pending` says that there is something to do already. What a handler on this CPU
+/// notes between the question and the wait is not lost: interrupts are off from before the one until the instruction
+/// after `sti`, which is the other (SDM vol. 2, STI). What another CPU notes is not lost either: it wakes this one, see
+/// [`registry::wake`], unless it has noted it before the question.
 pub(crate) fn idle_unless(is_pending: impl FnOnce() -> bool) {
     let cpu = Cpu::this();
     interrupts::disable();
@@ -34,7 +34,8 @@ pub(crate) fn idle_unless(is_pending: impl FnOnce() -> bool) {
     }
 }
 
-/// How long this CPU has slept since entry, in nanoseconds, with the interrupts that woke it; 0 until the clock's rate is known.
+/// How long this CPU has slept since entry, in nanoseconds, with the interrupts that woke it; 0 until the clock's rate
+/// is known.
 pub(crate) fn asleep() -> u64 {
     Cpu::this().slept()
 }

@@ -1,7 +1,7 @@
 //! The CPUs: which there are, which of them run, and what each has for itself.
 //!
-//! The boot CPU is number 0 and runs the main loop. The others are numbered as they come, in the order of the MADT. They
-//! take interrupts and run jobs ([`run`]), and sleep otherwise.
+//! The boot CPU is number 0 and runs the main loop. The others are numbered as they come, in the order of the MADT.
+//! They take interrupts and run jobs ([`run`]), and sleep otherwise.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -14,7 +14,8 @@ use crate::machine::time::{clock, tsc};
 
 /// The boot CPU.
 static BOOT: Cpu = Cpu::new(0);
-/// Places for the other CPUs, in the order of their numbers, of which the first ones are taken: by CPUs that run, or may.
+/// Places for the other CPUs, in the order of their numbers, of which the first ones are taken: by CPUs that run, or
+/// may.
 pub(super) static OTHERS: Once<Vec<Once<&'static Cpu>>> = Once::new();
 /// CPUs that run.
 static RUNNING: AtomicU32 = AtomicU32::new(1);

@@ -9,8 +9,8 @@ use x86_64::instructions::interrupts::without_interrupts;
 /// A job for a CPU, run once, with interrupts on. It must return: nothing else runs there meanwhile.
 ///
 /// It has a stack of 32 KiB. A long one notes its progress
-/// ([`vectors::note_progress`](crate::machine::interrupts::vectors::note_progress)): otherwise interrupts of that CPU are
-/// held back after the first thousand.
+/// ([`vectors::note_progress`](crate::machine::interrupts::vectors::note_progress)): otherwise interrupts of that CPU
+/// are held back after the first thousand.
 ///
 /// Balloons are not deflated for it, as they are for the boot CPU's programs: without free memory its allocations fail.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;

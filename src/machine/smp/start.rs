@@ -32,18 +32,20 @@ const MOST: usize = MOST_CPUS as usize;
 /// How long a processor is waited for after its first startup IPI, in nanoseconds; and after the second.
 const FIRST_PATIENCE: u64 = 20_000_000;
 const SECOND_PATIENCE: u64 = 500_000_000;
-/// How long those that do not come are waited for, all of them together, in nanoseconds; and each beyond that. Firmware may
-/// name thousands that are not there.
+/// How long those that do not come are waited for, all of them together, in nanoseconds; and each beyond that. Firmware
+/// may name thousands that are not there.
 const TOTAL_PATIENCE: u64 = 3_000_000_000;
 const LEAST_PATIENCE: u64 = 1_000_000;
-/// How long those that have come are waited for until they run, in nanoseconds, and lost time counts for all of them together.
+/// How long those that have come are waited for until they run, in nanoseconds, and lost time counts for all of them
+/// together.
 const JOIN_PATIENCE: u64 = 5_000_000_000;
 /// Between INIT and the startup IPI, in nanoseconds: not for virtual machines, whose processors need no time.
 const INIT_TIME: u64 = 10_000_000;
 /// The most failures that are reported one by one.
 const MOST_REPORTED: usize = 8;
 
-/// Starts the processors of the MADT, so that at most `most` CPUs run. `page` is a page for the code that they begin with.
+/// Starts the processors of the MADT, so that at most `most` CPUs run. `page` is a page for the code that they begin
+/// with.
 ///
 /// # Safety
 /// `page` is memory below [`trampoline::PAGE_LIMIT`] that no other code ever uses, and mapped one to one.
@@ -67,7 +69,8 @@ pub(crate) unsafe fn start(features: &Features, madt: &Madt, image: &Image, page
     install_vectors();
     let root = Cr3::read().0.start_address().as_u64();
     let tables = image.physical(crate::machine::start::entry::ENTRY_TABLES.address()) as u32;
-    // SAFETY: the caller's promise; the entry code's tables map the first 4 GiB and the image, and nothing has changed them.
+    // SAFETY: the caller's promise; the entry code's tables map the first 4 GiB and the image, and nothing has changed
+    // them.
     unsafe { trampoline::write(page, tables, root, features.nx, enter) };
 
     processors.iter().copied().for_each(local_apic::send_init);

@@ -1,8 +1,8 @@
 //! The way of an application processor from real mode to Rust.
 //!
-//! *On entry* by a startup IPI (SDM vol. 3, 10.4.4): real mode, `cs:ip` = the page that the IPI names, everything else as after an
-//! INIT. *We establish*: long mode through the tables of the entry code, then the kernel's own, a stack that ends in a null
-//! frame pointer; then `enter` of [`write()`].
+//! *On entry* by a startup IPI (SDM vol. 3, 10.4.4): real mode, `cs:ip` = the page that the IPI names, everything else
+//! as after an INIT. *We establish*: long mode through the tables of the entry code, then the kernel's own, a stack
+//! that ends in a null frame pointer; then `enter` of [`write()`].
 //!
 //! The code is copied to a page below 1 MiB, behind the parameters that it needs there.
 
@@ -163,8 +163,8 @@ extern "C" fn image_entry() -> ! {
 /// Writes the code and its data to the page at physical address `page`.
 ///
 /// # Safety
-/// The page is memory below [`PAGE_LIMIT`] that is mapped one to one, writable, and never used by other code. `tables` is the
-/// physical address of page tables that map it and the image, and `root` is that of the kernel's.
+/// The page is memory below [`PAGE_LIMIT`] that is mapped one to one, writable, and never used by other code. `tables`
+/// is the physical address of page tables that map it and the image, and `root` is that of the kernel's.
 pub(crate) unsafe fn write(page: u64, tables: u32, root: u64, nx: bool, enter: extern "C" fn(&'static Cpu) -> !) {
     let start = &raw const ballonet_trampoline;
     let offset_of = |label: *const u8| (label as u64 - start as u64) as u32;
@@ -185,8 +185,8 @@ pub(crate) unsafe fn write(page: u64, tables: u32, root: u64, nx: bool, enter: e
     ROOT.store(root, Ordering::Relaxed);
     ENTER.store(enter as *const () as u64, Ordering::Relaxed);
     let length = offset_of(&raw const ballonet_trampoline_end) as usize;
-    // SAFETY: the page is the caller's to give, as long as the code with its parameters, which is far less than a page; it
-    // is aligned, and so are the parameters in it.
+    // SAFETY: the page is the caller's to give, as long as the code with its parameters, which is far less than a page;
+    // it is aligned, and so are the parameters in it.
     unsafe {
         copy_nonoverlapping(start, page as *mut u8, length);
         ((page as usize + PARAMETERS) as *mut Parameters).write(parameters);

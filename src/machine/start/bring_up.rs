@@ -94,8 +94,8 @@ impl Entry {
         Self { image, magic, boot_information, tsc: tsc::now() }
     }
 
-    /// Brings the boot CPU and the machine up: descriptor tables, page tables, frames, ACPI, interrupts, clock. Interrupts are on when it
-    /// returns.
+    /// Brings the boot CPU and the machine up: descriptor tables, page tables, frames, ACPI, interrupts, clock.
+    /// Interrupts are on when it returns.
     ///
     /// # Panics
     /// When the machine cannot be used at all.
@@ -171,8 +171,8 @@ impl Entry {
         Ok(Machine { features, acpi, mp_table, identity, config, claims, frames, boot, options, image })
     }
 
-    /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that
-    /// other CPUs begin in, if there is one.
+    /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page
+    /// that other CPUs begin in, if there is one.
     fn set_up_memory(&self, boot: &BootInfo, features: &Features) -> Result<(Counts, Option<PhysRange>), StartError> {
         // A map may speak of more than the CPU can address.
         let limit = paging::physical_limit(features);
@@ -278,10 +278,12 @@ fn begin_screen(boot: &BootInfo, features: &Features) {
     let title = format_args!("ballonet {}, loaded by {}", env!("CARGO_PKG_VERSION"), boot.protocol);
     let pixels = framebuffer(boot).filter(|found| found.format != PixelFormat::Text).and_then(Framebuffer::range);
     if let Some(range) = pixels.filter(|_| features.pat) {
-        // SAFETY: the loader says that pixels are there, and its own map no memory; the other CPUs have not been started.
+        // SAFETY: the loader says that pixels are there, and its own map no memory; the other CPUs have not been
+        // started.
         unsafe { ENTRY_TABLES.combine_writes(range.start().as_u64()..range.end()) };
     }
-    // SAFETY: the entry code's page tables are in use until the screen is suspended; the framebuffer is no usable memory.
+    // SAFETY: the entry code's page tables are in use until the screen is suspended; the framebuffer is no usable
+    // memory.
     unsafe { screen::begin(framebuffer(boot), title) };
 }
 

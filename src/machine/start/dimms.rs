@@ -7,8 +7,8 @@ use crate::boot::{BootInfo, PhysicalMemory};
 use crate::machine::devices::mmio::Window;
 use ballonet::memory::FRAME_SIZE;
 
-/// Adds the DIMMs that are present to the memory map. Runs before the allocator exists. DIMMs plugged in later are not used, and
-/// those in use are never released.
+/// Adds the DIMMs that are present to the memory map. Runs before the allocator exists. DIMMs plugged in later are not
+/// used, and those in use are never released.
 pub(crate) fn add(memory: &impl PhysicalMemory, boot: &mut BootInfo) {
     let rsdp = Rsdp::locate(memory, boot.rsdp, &mut |_, _| {});
     let Some(slots) = rsdp.and_then(|rsdp| DimmSlots::find(memory, &rsdp)) else { return };

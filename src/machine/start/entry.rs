@@ -1,17 +1,19 @@
 //! From the loader's entry to Rust.
 //!
-//! *On entry* by PVH (Xen's x86/HVM direct boot ABI) or by multiboot2 (3.3): protected mode, 32-bit flat segments, paging off,
-//! interrupts off, `ebx` = physical address of the boot information; by multiboot2 also `eax` = its magic number. Nothing else
-//! is taken for granted, neither control bits nor a stack: GRUB under UEFI leaves PAE and long mode half turned on.
+//! *On entry* by PVH (Xen's x86/HVM direct boot ABI) or by multiboot2 (3.3): protected mode, 32-bit flat segments,
+//! paging off, interrupts off, `ebx` = physical address of the boot information; by multiboot2 also `eax` = its magic
+//! number. Nothing else is taken for granted, neither control bits nor a stack: GRUB under UEFI leaves PAE and long
+//! mode half turned on.
 //!
 //! By the Linux boot protocol the code comes from [`linux_entry`](crate::machine::start::linux_entry).
 //!
-//! A PVH loader puts the image where it is linked, at 2 MiB. GRUB puts it at a multiple of 2 MiB that is free, as the header asks;
-//! where that is, the code finds out from where it runs.
+//! A PVH loader puts the image where it is linked, at 2 MiB. GRUB puts it at a multiple of 2 MiB that is free, as the
+//! header asks; where that is, the code finds out from where it runs.
 //!
-//! *We establish*: the CPU has what the kernel needs (see [`refusal`](crate::machine::start::refusal)), long mode, SSE on (the compiler uses it everywhere), write protection of read-only pages, by 2 MiB pages
-//! the first 4 GiB mapped one to one and the image at the addresses it is linked for, a stack that ends in a null frame
-//! pointer; then the kernel's `main`.
+//! *We establish*: the CPU has what the kernel needs (see [`refusal`](crate::machine::start::refusal)), long mode, SSE
+//! on (the compiler uses it everywhere), write protection of read-only pages, by 2 MiB pages the first 4 GiB mapped one
+//! to one and the image at the addresses it is linked for, a stack that ends in a null frame pointer; then the kernel's
+//! `main`.
 
 use core::ops::Range;
 
@@ -72,7 +74,8 @@ impl EntryTables {
         self.0.get() as u64
     }
 
-    /// Has the CPU combine writes to physical addresses below 4 GiB, in pages of 2 MiB, as long as these tables are in use.
+    /// Has the CPU combine writes to physical addresses below 4 GiB, in pages of 2 MiB, as long as these tables are in
+    /// use.
     ///
     /// # Safety
     /// Only pixels are there. No other CPU runs.
@@ -83,8 +86,8 @@ impl EntryTables {
         const LIMIT: u64 = 4 << 30;
         for page in pixels.start / PAGE..pixels.end.min(LIMIT).div_ceil(PAGE) {
             let entry = (self.address() + PDS + page * 8) as *mut u64;
-            // SAFETY: one of the 2048 entries of the tables, which only this code changes now; the page stays where it is, and
-            // its other type is right for pixels.
+            // SAFETY: one of the 2048 entries of the tables, which only this code changes now; the page stays where it
+            // is, and its other type is right for pixels.
             unsafe { entry.write_volatile(entry.read_volatile() | PageTableFlags::WRITE_THROUGH.bits()) };
         }
         tlb::flush_all();
@@ -152,8 +155,8 @@ macro_rules! entry_point {
             "cli",
             "cld",
             "mov esi, eax",
-            // Where are we? The boot information begins with its size and a word that is reserved (3.6.2): the only memory
-            // known to be there, and for a moment the stack.
+            // Where are we? The boot information begins with its size and a word that is reserved (3.6.2): the only
+            // memory known to be there, and for a moment the stack.
             "lea esp, [ebx + 8]",
             "call multiboot2_here",
             "multiboot2_here:",
@@ -168,8 +171,8 @@ macro_rules! entry_point {
             "xor esi, esi",
             "xor ebp, ebp",
 
-            // `{down}` added to a linked address makes the physical one. From here on `ebp` is the distance from where the image is linked to lie to where it lies, `ebx` the boot
-            // information, `esi` the magic number.
+            // `{down}` added to a linked address makes the physical one. From here on `ebp` is the distance from where
+            // the image is linked to lie to where it lies, `ebx` the boot information, `esi` the magic number.
             "common_entry:",
             "lea esp, [ebp + {stack} + {stack_top} + {down}]",
             "call check_cpu",

@@ -1,14 +1,15 @@
 //! The entries of the Linux boot protocol, 32-bit and 64-bit, to the common entry code.
 //!
-//! *On entry* (Linux, Documentation/arch/x86/boot.rst, 1.14 and 1.15): `esi` or `rsi` = physical address of the zero page
-//! (`boot_params`), interrupts off. At the 32-bit entry, the image's first byte: protected mode, flat segments, paging off. At
-//! the 64-bit entry, 0x200 bytes further, which is the ELF header's: long mode, image and zero page mapped one to one. The first
-//! byte takes long mode too, for loaders of flat images. Nothing else is taken for granted, neither a stack nor the loader's
-//! segments.
+//! *On entry* (Linux, Documentation/arch/x86/boot.rst, 1.14 and 1.15): `esi` or `rsi` = physical address of the zero
+//! page (`boot_params`), interrupts off. At the 32-bit entry, the image's first byte: protected mode, flat segments,
+//! paging off. At the 64-bit entry, 0x200 bytes further, which is the ELF header's: long mode, image and zero page
+//! mapped one to one. The first byte takes long mode too, for loaders of flat images. Nothing else is taken for
+//! granted, neither a stack nor the loader's segments.
 //!
-//! *We establish* the state that [`entry`](crate::machine::start::entry) begins with: 32-bit flat segments, `ebx` = the zero
-//! page, `esi` = [`MAGIC`](crate::boot::linux::MAGIC), `ebp` = how far from its linked place the image lies, a multiple of 2 MiB:
-//! where a loader put it elsewhere, it moves itself to the next one, where the protocol promises room for it (`init_size`).
+//! *We establish* the state that [`entry`](crate::machine::start::entry) begins with: 32-bit flat segments, `ebx` = the
+//! zero page, `esi` = [`MAGIC`](crate::boot::linux::MAGIC), `ebp` = how far from its linked place the image lies, a
+//! multiple of 2 MiB: where a loader put it elsewhere, it moves itself to the next one, where the protocol promises
+//! room for it (`init_size`).
 
 /// Defines the entries, in a section that is linked at physical addresses.
 #[doc(hidden)]
@@ -22,7 +23,8 @@ macro_rules! linux_entry {
             "linux_entry_32:",
             "cli",
             "cld",
-            // StratoVirt enters a flat image here in long mode, where the byte 0x40 is no `inc eax` but a prefix of the `nop`.
+            // StratoVirt enters a flat image here in long mode, where the byte 0x40 is no `inc eax` but a prefix of the
+            // `nop`.
             "xor eax, eax",
             ".byte 0x40, 0x90",
             "test eax, eax",
@@ -78,8 +80,8 @@ macro_rules! linux_entry {
             "and eax, 0x7fffffff",
             "mov cr0, eax",
             "linux_common:",
-            // A bzImage may come to lie at 1 MiB. Then the image moves up to a multiple of 2 MiB, from its end since the two
-            // places overlap. This code lies too low to be overwritten.
+            // A bzImage may come to lie at 1 MiB. Then the image moves up to a multiple of 2 MiB, from its end since
+            // the two places overlap. This code lies too low to be overwritten.
             "mov edx, ebp",
             "and edx, 0x1fffff",
             "jz 3f",

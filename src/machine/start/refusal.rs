@@ -1,10 +1,11 @@
 //! Checks the CPU before the entry code leaves 32-bit mode, and reports one that cannot run the kernel.
 //!
-//! *On entry*: the state of [`entry`](crate::machine::start::entry), with a stack; only 80386 instructions are certain to exist.
+//! *On entry*: the state of [`entry`](crate::machine::start::entry), with a stack; only 80386 instructions are certain
+//! to exist.
 //!
-//! *We establish*: CPUID, 64-bit mode, and the features that the entry code and compiled code use unconditionally. If one is
-//! missing, the reason goes to COM1, to a screen in VGA text mode, and to a framebuffer from GRUB; then a virtual machine exits
-//! as after any other failure, and a PC halts.
+//! *We establish*: CPUID, 64-bit mode, and the features that the entry code and compiled code use unconditionally. If
+//! one is missing, the reason goes to COM1, to a screen in VGA text mode, and to a framebuffer from GRUB; then a
+//! virtual machine exits as after any other failure, and a PC halts.
 
 use crate::machine::power::ExitStatus;
 use crate::screen::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
@@ -25,14 +26,15 @@ pub static GLYPHS: [[u8; GLYPH_HEIGHT]; 95] = {
 #[doc(hidden)]
 pub const DEBUG_EXIT_FAILURE: u32 = ExitStatus::Failure.debug_exit_value();
 
-/// Defines `check_cpu`, which the entry code calls. It returns only if the kernel can run, and preserves `ebx`, `esi` and `ebp`,
-/// which the entry code uses; all other registers change.
+/// Defines `check_cpu`, which the entry code calls. It returns only if the kernel can run, and preserves `ebx`, `esi`
+/// and `ebp`, which the entry code uses; all other registers change.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! cpu_check {
     () => {
         core::arch::global_asm!(
-            // Address, pitch, width, height and bytes a pixel of the framebuffer, if the address is not 0; whether CPUID exists.
+            // Address, pitch, width, height and bytes a pixel of the framebuffer, if the address is not 0; whether
+            // CPUID exists.
             ".pushsection .bss.refusal, \"aw\", @nobits",
             ".p2align 2",
             "refusal_frame: .zero 20",
@@ -45,8 +47,8 @@ macro_rules! cpu_check {
             "refusal_no_cpuid: .asciz \"has no CPUID instruction, hence no 64-bit mode\"",
             "refusal_no_long_mode: .asciz \"has no 64-bit mode (x86-64)\"",
             "refusal_end: .asciz \".\\nNothing else happens; the machine can be turned off.\\n\"",
-            // Bits of CPUID 1, EDX, and what they are called, in 8 bytes. A CPU with 64-bit mode has them all, but a hypervisor
-            // can hide some.
+            // Bits of CPUID 1, EDX, and what they are called, in 8 bytes. A CPU with 64-bit mode has them all, but a
+            // hypervisor can hide some.
             "refusal_needed:",
             ".long 1 << 0; .ascii \"an FPU\\0\\0\"",
             ".long 1 << 4; .ascii \"RDTSC\\0\\0\\0\"",
@@ -272,7 +274,8 @@ macro_rules! cpu_check {
             "out dx, al",
             "ret",
 
-            // Draws the character in `eax` at the place `esi` of the framebuffer, if there is one and it has that place.
+            // Draws the character in `eax` at the place `esi` of the framebuffer, if there is one and it has that
+            // place.
             "refusal_draw:",
             "pushad",
             "lea ebx, [ebp + refusal_frame + {down}]",

@@ -1,7 +1,8 @@
 //! The keyboard controller (i8042), or the firmware that plays one for USB keyboards.
 //!
 //! It may be absent although the tables say that it is there, and half of one where firmware plays it. So nothing is
-//! asked of it but the necessary, and every wait is bounded. Its interrupt need not arrive: until one has, the keyboard is polled.
+//! asked of it but the necessary, and every wait is bounded. Its interrupt need not arrive: until one has, the keyboard
+//! is polled.
 
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +41,8 @@ const DISABLE_MOUSE: u8 = 0xA7;
 const DISABLE_KEYBOARD: u8 = 0xAD;
 const ENABLE_KEYBOARD: u8 = 0xAE;
 
-/// Configuration: interrupt when the keyboard, the mouse has sent a byte; either's clock is off; translate to scan code set 1.
+/// Configuration: interrupt when the keyboard, the mouse has sent a byte; either's clock is off; translate to scan code
+/// set 1.
 const KEYBOARD_INTERRUPT: u8 = 1 << 0;
 const MOUSE_INTERRUPT: u8 = 1 << 1;
 const KEYBOARD_OFF: u8 = 1 << 4;
@@ -51,7 +53,8 @@ const TRANSLATE: u8 = 1 << 6;
 const SEND_KEYS: u8 = 0xF4;
 const ACKNOWLEDGED: u8 = 0xFA;
 
-/// How long a wait takes, in nanoseconds and in looks, since the CPU may be taken away meanwhile: a keyboard takes up to 20 ms.
+/// How long a wait takes, in nanoseconds and in looks, since the CPU may be taken away meanwhile: a keyboard takes up
+/// to 20 ms.
 const PATIENCE: u64 = 30_000_000;
 const LOOKS: u32 = 1000;
 /// Bytes that are taken out at a time: more than any controller keeps.
@@ -111,7 +114,8 @@ pub(crate) fn look() {
     without_interrupts(take_keys);
 }
 
-/// Listens to the keyboard, if there is one. Its characters are read like those from the serial line. Interrupts are on.
+/// Listens to the keyboard, if there is one. Its characters are read like those from the serial line. Interrupts are
+/// on.
 pub(crate) fn connect(madt: Option<&Madt>, fadt: Option<&Fadt>) {
     match try_connect(fadt) {
         Ok(answered) => {
@@ -160,8 +164,8 @@ fn arrives() -> bool {
     asked && patiently(|| !is_polled())
 }
 
-/// Has the controller interrupt for the keyboard alone and translate, and the keyboard send keys. Firmware leaves it much
-/// like that; but a loader may have turned interrupts off.
+/// Has the controller interrupt for the keyboard alone and translate, and the keyboard send keys. Firmware leaves it
+/// much like that; but a loader may have turned interrupts off.
 fn set_up() -> Result<bool, KeyboardError> {
     command(DISABLE_KEYBOARD)?;
     command(DISABLE_MOUSE)?;

@@ -28,8 +28,8 @@ pub(crate) fn initialise() -> bool {
     present
 }
 
-/// Whether details of the log, its lines of level *debug*, are written to the serial line. There each byte leaves a virtual
-/// machine. They are kept and on the screen in any case.
+/// Whether details of the log, its lines of level *debug*, are written to the serial line. There each byte leaves a
+/// virtual machine. They are kept and on the screen in any case.
 static DETAILS: AtomicBool = AtomicBool::new(false);
 
 /// Has details written to the serial line, or not.

@@ -18,14 +18,14 @@ pub(crate) struct Input {
 
 pub(crate) static INPUT_RING: Lock<Input> = Lock::new(Input { bytes: [0; INPUT], first: 0, length: 0 });
 
-/// Takes from the serial port's receiver what there is room for; the rest waits there, or is lost on the line. Called by
-/// the interrupt handler, so it ends however many bytes the port says that it has.
+/// Takes from the serial port's receiver what there is room for; the rest waits there, or is lost on the line. Called
+/// by the interrupt handler, so it ends however many bytes the port says that it has.
 pub(crate) fn take_input() {
     fill();
 }
 
-/// The same; returns whether there is no room left. Then the port does not interrupt until there is: the bytes that it keeps would
-/// have a level-triggered line interrupt again and again.
+/// The same; returns whether there is no room left. Then the port does not interrupt until there is: the bytes that it
+/// keeps would have a level-triggered line interrupt again and again.
 fn fill() -> bool {
     INPUT_RING.with(|input| {
         while input.length < INPUT
@@ -64,8 +64,8 @@ pub(super) fn is_polled() -> bool {
     LOOKING.load(Ordering::Relaxed)
 }
 
-/// Puts bytes that were typed elsewhere behind those that have come in on the serial line: all of them, or none where there is no
-/// room, since part of an escape sequence would be another key.
+/// Puts bytes that were typed elsewhere behind those that have come in on the serial line: all of them, or none where
+/// there is no room, since part of an escape sequence would be another key.
 pub(crate) fn put_input(bytes: &[u8]) {
     INPUT_RING.with(|input| {
         if input.length + bytes.len() <= INPUT {

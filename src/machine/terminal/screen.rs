@@ -1,10 +1,10 @@
 //! The PC's screen: the loader's framebuffer, or the text mode of a VGA adapter.
 //!
-//! What stands on it is [`crate::screen`]'s business, in memory, together with what the hardware shows; here the difference
-//! goes to the hardware, which is never read. On a framebuffer each line of the log is drawn at once until the main loop
-//! begins, so that a machine that gets stuck shows where. Otherwise [`draw`] draws a frame every 50 ms, a little in each
-//! round of that loop, so that the balloon does not wait for the screen. In a virtual machine each access to a VGA adapter
-//! leaves the guest: there is a frame at most every 50 ms, always.
+//! What stands on it is [`crate::screen`]'s business, in memory, together with what the hardware shows; here the
+//! difference goes to the hardware, which is never read. On a framebuffer each line of the log is drawn at once until
+//! the main loop begins, so that a machine that gets stuck shows where. Otherwise [`draw`] draws a frame every 50 ms, a
+//! little in each round of that loop, so that the balloon does not wait for the screen. In a virtual machine each
+//! access to a VGA adapter leaves the guest: there is a frame at most every 50 ms, always.
 
 use core::cell;
 use core::fmt;
@@ -75,7 +75,8 @@ impl Surface {
     /// The surface of a framebuffer that is mapped at `start`.
     ///
     /// # Safety
-    /// All of its bytes are mapped there, writable, as long as the surface lives, and are not memory that Rust knows of.
+    /// All of its bytes are mapped there, writable, as long as the surface lives, and are not memory that Rust knows
+    /// of.
     unsafe fn new(start: NonNull<u8>, framebuffer: &Framebuffer) -> Self {
         let pitch = framebuffer.pitch as usize;
         let length = pitch * framebuffer.height as usize;
@@ -220,11 +221,12 @@ impl Display {
     }
 }
 
-/// Begins a screen of the framebuffer's size, else of that of VGA's text mode: it remembers what is shown until it is known
-/// where to draw it.
+/// Begins a screen of the framebuffer's size, else of that of VGA's text mode: it remembers what is shown until it is
+/// known where to draw it.
 ///
 /// # Safety
-/// The first 4 GiB are mapped one to one until [`suspend`] is called, and the framebuffer is not memory that Rust knows of.
+/// The first 4 GiB are mapped one to one until [`suspend`] is called, and the framebuffer is not memory that Rust knows
+/// of.
 pub(crate) unsafe fn begin(framebuffer: Option<&Framebuffer>, title: fmt::Arguments<'_>) {
     let (columns, rows) = framebuffer.map_or(VGA_SIZE, |framebuffer| {
         Painter::new(framebuffer).map_or((framebuffer.width as usize, framebuffer.height as usize), |painter| {
@@ -270,7 +272,8 @@ pub(crate) fn attach(framebuffer: &Framebuffer) -> Result<(), paging::PagingErro
     let access = if framebuffer.format == PixelFormat::Text { Access::Device } else { Access::Framebuffer };
     let window = paging::with(|space| space.open_window(framebuffer.address, length, access, &mut frames::ForTables));
     let start = window.inspect_err(|_| give_up())?;
-    // SAFETY: just mapped permanently; the loader says that it is the screen's, and it is no usable memory, or there were no window.
+    // SAFETY: just mapped permanently; the loader says that it is the screen's, and it is no usable memory, or there
+    // were no window.
     let surface = unsafe { Surface::new(start, framebuffer) };
     DISPLAY.with(|display| {
         display.surface = Some(surface);

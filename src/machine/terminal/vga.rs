@@ -10,8 +10,8 @@ const TEXT: u64 = 0xB8000;
 /// Bytes of the text that follows the one that firmware shows.
 const PAGE: u64 = 0x1000;
 
-/// Miscellaneous output register, as it is read: bit 0 says that the registers are those of a colour adapter, bit 1 that the CPU
-/// reaches its memory.
+/// Miscellaneous output register, as it is read: bit 0 says that the registers are those of a colour adapter, bit 1
+/// that the CPU reaches its memory.
 const MISCELLANEOUS: u16 = 0x3CC;
 const REACHABLE_COLOUR: u8 = 0b11;
 /// Index registers, each with its data register behind it: of the graphics controller and of the CRT controller.
@@ -24,8 +24,8 @@ const MAPPING: u8 = 0x06;
 const MAPPING_BITS: u8 = 0b1101;
 const MAPPING_TEXT: u8 = 0b1100;
 
-/// CRT controller: columns less one; scan lines of a row less one; the cursor's first line, and that it is off; high bits;
-/// scan lines shown less one.
+/// CRT controller: columns less one; scan lines of a row less one; the cursor's first line, and that it is off; high
+/// bits; scan lines shown less one.
 const COLUMNS: u8 = 0x01;
 const ROW_HEIGHT: u8 = 0x09;
 const CURSOR: u8 = 0x0A;
@@ -35,8 +35,8 @@ const OVERFLOW: u8 = 0x07;
 const START: [u8; 2] = [0x0C, 0x0D];
 const LINES: u8 = 0x12;
 
-/// The text of a VGA adapter that shows text of this many columns and rows; `None` if nothing answers like one. Asks by ports
-/// alone, where nothing answers on machines without VGA.
+/// The text of a VGA adapter that shows text of this many columns and rows; `None` if nothing answers like one. Asks by
+/// ports alone, where nothing answers on machines without VGA.
 pub(crate) fn find_text_mode((columns, rows): (usize, usize)) -> Option<Framebuffer> {
     // SAFETY: VGA's register, or nothing; reading has no effect.
     let miscellaneous: u8 = unsafe { PortReadOnly::new(MISCELLANEOUS).read() };

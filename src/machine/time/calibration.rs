@@ -63,8 +63,8 @@ fn measured(source: ClockSource, reference: Reference, apic: bool) -> Option<Rat
 /// Time that must have passed before a measurement is refined: then it is good to some parts per million.
 const LATER: u64 = NANOSECONDS;
 
-/// Makes the rate of a TSC that was measured in a hurry better, once, when there is time. What it changes is less than was
-/// uncertain, and the clock goes on from where it is. `now` in nanoseconds since entry.
+/// Makes the rate of a TSC that was measured in a hurry better, once, when there is time. What it changes is less than
+/// was uncertain, and the clock goes on from where it is. `now` in nanoseconds since entry.
 pub(crate) fn refine(now: u64) {
     if now < LATER || !IS_ROUGH.swap(false, Ordering::Relaxed) {
         return;

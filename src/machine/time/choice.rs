@@ -1,8 +1,8 @@
 //! Which clock to take: a function of CPUID's answers and of the tables; without I/O.
 //!
-//! The best is first: what the hypervisor keeps for its guests, then what the CPU or the hypervisor says of the TSC, then
-//! timers against which the TSC is measured. A hypervisor's word comes before the CPU's, since a host may offer leaves of
-//! its own CPU that do not hold for the guest.
+//! The best is first: what the hypervisor keeps for its guests, then what the CPU or the hypervisor says of the TSC,
+//! then timers against which the TSC is measured. A hypervisor's word comes before the CPU's, since a host may offer
+//! leaves of its own CPU that do not hold for the guest.
 
 use super::NANOSECONDS;
 use crate::acpi::{AddressSpace, PmTimer};
@@ -148,7 +148,8 @@ impl ClockLeaves {
         };
     }
 
-    /// The clocks that there may be, the best first: the tables name these timers. The last is a guess, so there is always one.
+    /// The clocks that there may be, the best first: the tables name these timers. The last is a guess, so there is
+    /// always one.
     ///
     /// No table says whether there is an 8254: it is asked when all else fails.
     pub(crate) fn sources(self, pm_timer: Option<PmTimer>, hpet: bool) -> impl Iterator<Item = ClockSource> {

@@ -14,8 +14,8 @@ pub(crate) use crate::machine::time::tsc::{now as tsc, now_in_order as tsc_in_or
 /// The TSC at entry.
 static ENTRY: AtomicU64 = AtomicU64::new(0);
 
-/// The rates that were found, one after the other. Each is written once, before [`NEWEST`] says that it is there, so that reading
-/// needs no lock, not even where it interrupts writing.
+/// The rates that were found, one after the other. Each is written once, before [`NEWEST`] says that it is there, so
+/// that reading needs no lock, not even where it interrupts writing.
 static SCALES: [Once<Scale>; 2] = [const { Once::new() }; 2];
 /// How many of them there are.
 static NEWEST: AtomicUsize = AtomicUsize::new(0);
@@ -88,8 +88,8 @@ pub(crate) fn duration(ticks: u64) -> u64 {
 /// What the TSC is taken for until its rate is known: more than any runs at, so that waits are long enough.
 const FASTEST_MHZ: u64 = 6000;
 
-/// Nanoseconds since entry, of which those before the rate was known may be too few. For waits that have to end: asking is no sign of
-/// life.
+/// Nanoseconds since entry, of which those before the rate was known may be too few. For waits that have to end: asking
+/// is no sign of life.
 pub(crate) fn rough_nanoseconds() -> u64 {
     let ticks = tsc::now().saturating_sub(ENTRY.load(Ordering::Relaxed));
     if scale().is_some() { nanoseconds() } else { ticks.saturating_mul(1000) / FASTEST_MHZ }

@@ -36,16 +36,16 @@ fn read_hyper_v() -> Option<Reading> {
     HYPER_V.read(tsc::now_in_order)
 }
 
-/// Turns a source on, if it is a hypervisor's clock, and returns the TSC's rate by it. From then on time is read from it where
-/// it holds for every CPU. `None` if it does not work.
+/// Turns a source on, if it is a hypervisor's clock, and returns the TSC's rate by it. From then on time is read from
+/// it where it holds for every CPU. `None` if it does not work.
 pub(super) fn turn_on(source: ClockSource, image: &Image) -> Option<u64> {
     let (register, page, number, read): (_, _, _, fn() -> Option<Reading>) = match source {
         ClockSource::KvmClock { msr, .. } => (msr, &raw const KVM as u64, BY_KVM, read_kvm),
         ClockSource::HyperV => (HYPER_V_REFERENCE_TSC, &raw const HYPER_V as u64, BY_HYPER_V, read_hyper_v),
         _ => return None,
     };
-    // SAFETY: the hypervisor offers the register, and writes to the page from now on: a static of the image, whose fields are
-    // atomic, that nothing else is in, and that stays until the machine is reset.
+    // SAFETY: the hypervisor offers the register, and writes to the page from now on: a static of the image, whose
+    // fields are atomic, that nothing else is in, and that stays until the machine is reset.
     if !unsafe { msr::write(register, image.physical(page) | ON) } {
         return None;
     }

@@ -1,10 +1,10 @@
 //! How fast the TSC and the local APIC's timer run, measured against a timer of known rate; without I/O.
 //!
-//! Reading such a timer leaves a virtual machine, so it is read a handful of times, and the TSC tells when. Firmware may take
-//! the CPU away at any moment (SMIs), and so may a host. The counters run on meanwhile. Between two that are read together
-//! this would tear a gap, so the pair that took least is used, and the gap counts as uncertainty. And a reference of few bits
-//! may go round unseen, which makes the TSC look faster, never slower: so a measurement counts once a second one agrees with
-//! it, and of two that do not the slower one.
+//! Reading such a timer leaves a virtual machine, so it is read a handful of times, and the TSC tells when. Firmware
+//! may take the CPU away at any moment (SMIs), and so may a host. The counters run on meanwhile. Between two that are
+//! read together this would tear a gap, so the pair that took least is used, and the gap counts as uncertainty. And a
+//! reference of few bits may go round unseen, which makes the TSC look faster, never slower: so a measurement counts
+//! once a second one agrees with it, and of two that do not the slower one.
 
 use super::choice::is_plausible;
 
@@ -202,8 +202,8 @@ fn wait(counters: &mut impl Counters, ticks: u64) {
     }
 }
 
-/// The TSC's rate and its uncertainty, better by what has been counted since the measurement. `None` if that says nothing, or
-/// too long ago: the reference has gone round, nobody knows how often.
+/// The TSC's rate and its uncertainty, better by what has been counted since the measurement. `None` if that says
+/// nothing, or too long ago: the reference has gone round, nobody knows how often.
 pub(crate) fn refine(counters: &mut impl Counters, known: &Measured) -> Option<(u64, u32)> {
     let now = Sample::take(counters);
     let tsc = now.tsc.saturating_sub(known.start.tsc);

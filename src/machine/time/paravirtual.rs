@@ -1,9 +1,10 @@
-//! Clocks that a hypervisor keeps in a page of the guest's memory: KVM's and Hyper-V's. The page says how to make time of
-//! the TSC; the hypervisor rewrites it at will, as after a migration to a host whose TSC has another rate.
+//! Clocks that a hypervisor keeps in a page of the guest's memory: KVM's and Hyper-V's. The page says how to make time
+//! of the TSC; the hypervisor rewrites it at will, as after a migration to a host whose TSC has another rate.
 //!
-//! One page serves all CPUs. Hyper-V's is the partition's. KVM has one for each CPU that asks, and this kernel has the boot
-//! CPU ask alone: it takes the clock for its own only where KVM promises that the TSCs of all CPUs are one
-//! (`PVCLOCK_TSC_STABLE_BIT`), and then their pages are equal. Where KVM does not, only the rate is taken from the page.
+//! One page serves all CPUs. Hyper-V's is the partition's. KVM has one for each CPU that asks, and this kernel has the
+//! boot CPU ask alone: it takes the clock for its own only where KVM promises that the TSCs of all CPUs are one
+//! (`PVCLOCK_TSC_STABLE_BIT`), and then their pages are equal. Where KVM does not, only the rate is taken from the
+//! page.
 
 use core::sync::atomic::{AtomicI8, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 

@@ -78,7 +78,8 @@ impl Reference {
         }
     }
 
-    /// The timer of a source, set up; `None` where the source is none, or is not there. `hpet`: where the tables have one.
+    /// The timer of a source, set up; `None` where the source is none, or is not there. `hpet`: where the tables have
+    /// one.
     pub(crate) fn open(source: ClockSource, hpet: Option<&Hpet>) -> Option<Self> {
         match source {
             ClockSource::PmTimer(port, mask) => Some(Self::PmTimerPort(port, mask)),

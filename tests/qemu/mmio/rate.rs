@@ -1,5 +1,5 @@
-//! How fast the driver moves memory over MMIO beside PCI, in instructions: they depend on the driver and its interrupts alone,
-//! not on the load of the host. `scripts/mmio-rate.sh` measures time as well.
+//! How fast the driver moves memory over MMIO beside PCI, in instructions: they depend on the driver and its interrupts
+//! alone, not on the load of the host. `scripts/mmio-rate.sh` measures time as well.
 
 use super::{Registers, guest};
 use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure};

@@ -1,5 +1,5 @@
-//! `ballonet-check` against VMMs: scripts that print what a guest would, die, flood, go silent or close the serial line; and QEMU
-//! 7.2 and 10.0, killed and stopped in mid-check.
+//! `ballonet-check` against VMMs: scripts that print what a guest would, die, flood, go silent or close the serial
+//! line; and QEMU 7.2 and 10.0, killed and stopped in mid-check.
 //!
 //! A QEMU that is not available here is skipped, with the reason on standard error.
 

@@ -1,8 +1,9 @@
 //! The device's ceiling: how fast it takes frames, and returns them, with pre-filled rings and an idle guest.
 //!
-//! Before the clock starts, the frames are allocated, their numbers are written, and the queue is filled. Then the whole queue
-//! is published. With indirect tables, requests are so long that all of them fit, and the guest has nothing to do until the
-//! device is done. Without, each half of the queue that comes back is filled again with requests that are already written.
+//! Before the clock starts, the frames are allocated, their numbers are written, and the queue is filled. Then the
+//! whole queue is published. With indirect tables, requests are so long that all of them fit, and the guest has nothing
+//! to do until the device is done. Without, each half of the queue that comes back is filled again with requests that
+//! are already written.
 //!
 //! Reporting memory as free before inflating may be faster than inflating alone. So the strategies include all that the
 //! driver may do, and the best of them is the ceiling.

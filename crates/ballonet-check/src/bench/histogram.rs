@@ -39,8 +39,8 @@ impl Histogram {
         self.most
     }
 
-    /// A value that at least the given thousandths of all values do not exceed, and that is at most an eighth too large; 0
-    /// if there are none.
+    /// A value that at least the given thousandths of all values do not exceed, and that is at most an eighth too
+    /// large; 0 if there are none.
     pub fn permille(&self, share: u64) -> u64 {
         let wanted = (u128::from(self.count) * u128::from(share.min(1000))).div_ceil(1000).max(1);
         let mut below = 0;

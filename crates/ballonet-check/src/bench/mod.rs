@@ -1,12 +1,12 @@
 //! What a request costs, from the kick to the interrupt, and how fast memory moves: `mode=bench`.
 //!
-//! The balloon is brought up once for each [`Case`]: queue format, shape of a request, notification by flags or event index. One
-//! request at a time inflates or deflates a few frames, and each leg of its way is timed. The caller's clock
+//! The balloon is brought up once for each [`Case`]: queue format, shape of a request, notification by flags or event
+//! index. One request at a time inflates or deflates a few frames, and each leg of its way is timed. The caller's clock
 //! ([`Stopwatch`]) counts cycles on a CPU, or instructions in an emulator that counts those.
 //!
-//! Throughput is measured in turn: the device's *ceiling*, with pre-filled rings and an idle guest, by every strategy that the
-//! driver may use, before and after the driver; and the driver itself. All move the same number of frames, from
-//! memory in the same state.
+//! Throughput is measured in turn: the device's *ceiling*, with pre-filled rings and an idle guest, by every strategy
+//! that the driver may use, before and after the driver; and the driver itself. All move the same number of frames,
+//! from memory in the same state.
 
 mod bed;
 mod case;
@@ -37,7 +37,8 @@ use trip::Probe;
 
 /// A clock, and power over interrupts.
 pub trait Stopwatch {
-    /// The time, in the unit of the clock. Everything before it in the program has completed, and nothing after it has begun.
+    /// The time, in the unit of the clock. Everything before it in the program has completed, and nothing after it has
+    /// begun.
     fn ticks(&self) -> u64;
 
     /// Holds interrupts off.
@@ -85,8 +86,8 @@ impl Bench<'_> {
     /// Measures one case. Returns how the device interrupts, and the figures.
     ///
     /// # Errors
-    /// When the device cannot be brought up, or stalls. It has been reset, and its memory has been freed; but frames that it
-    /// did not return stay ballooned.
+    /// When the device cannot be brought up, or stalls. It has been reset, and its memory has been freed; but frames
+    /// that it did not return stay ballooned.
     pub fn measure<P, W>(
         &self,
         platform: &mut P,

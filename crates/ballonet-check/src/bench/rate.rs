@@ -28,8 +28,8 @@ pub(super) fn faster(one: Rate, other: Rate) -> Rate {
     if other.milli_gib_per_second() > one.milli_gib_per_second() { other } else { one }
 }
 
-/// That of `items` whose rate is in the middle, the faster of two; `None` if there are none. They are few: each is compared
-/// with each other.
+/// That of `items` whose rate is in the middle, the faster of two; `None` if there are none. They are few: each is
+/// compared with each other.
 pub(super) fn median<T: Copy>(items: &[T], rate: impl Fn(&T) -> Rate) -> Option<T> {
     let speed = |item: &T| rate(item).milli_gib_per_second();
     let place = items.len() / 2;

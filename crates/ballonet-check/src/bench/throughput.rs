@@ -54,8 +54,8 @@ impl Throughput {
         [self.indirect, self.reported].into_iter().flatten().fold(self.direct, best)
     }
 
-    /// The best that the device was seen to do. Where other work on the host takes its share of each pass, that may have
-    /// been one of the driver's.
+    /// The best that the device was seen to do. Where other work on the host takes its share of each pass, that may
+    /// have been one of the driver's.
     pub fn ceiling(&self) -> [Rate; 2] {
         best(self.prepared(), self.fastest)
     }
@@ -67,9 +67,9 @@ fn best(some: [Rate; 2], others: [Rate; 2]) -> [Rate; 2] {
 }
 
 impl Bench<'_> {
-    /// Measures how fast `frames` page frames go to the host and come back: by the driver `passes` times, and before and
-    /// after each time by rings that are prepared in every way. The host knows before each time that all memory is free,
-    /// where it wants to know; then all free memory is touched.
+    /// Measures how fast `frames` page frames go to the host and come back: by the driver `passes` times, and before
+    /// and after each time by rings that are prepared in every way. The host knows before each time that all memory is
+    /// free, where it wants to know; then all free memory is touched.
     ///
     /// # Errors
     /// When the device cannot be brought up, does not do its part, or there are too few frames. As with

@@ -214,7 +214,8 @@ fn is_transitional(pci: &PciFunction) -> bool {
     pci.may_be_legacy()
 }
 
-/// Whether it has no structure of the modern interface: a function from before version 1, or one whose host leaves it out.
+/// Whether it has no structure of the modern interface: a function from before version 1, or one whose host leaves it
+/// out.
 fn is_legacy_only(pci: &PciFunction) -> bool {
     pci.structures.is_empty() && pci.may_be_legacy()
 }

@@ -21,7 +21,8 @@ pub(super) fn formats(device: &TestDevice<'_>) -> Vec<Features> {
     sets.filter(|set| offered.contains(*set)).map(|set| least | set).collect()
 }
 
-/// Starts the device in each of the formats that it accepts, with the features of `options` too, and does something with it.
+/// Starts the device in each of the formats that it accepts, with the features of `options` too, and does something
+/// with it.
 pub(super) fn in_each_format(
     device: &mut TestDevice<'_>,
     options: StartOptions,

@@ -1,5 +1,5 @@
-//! The checks, by chapter. A chapter is one file with one constant, in which each check stands with its name, its severity,
-//! its clause, the sentence for people and its function; listing, selection and documents are made from it.
+//! The checks, by chapter. A chapter is one file with one constant, in which each check stands with its name, its
+//! severity, its clause, the sentence for people and its function; listing, selection and documents are made from it.
 
 mod balloon;
 mod block;
@@ -27,7 +27,8 @@ use crate::device::{BALLOON, BLOCK, CONSOLE, ENTROPY, NETWORK};
 /// Checks on one subject.
 #[derive(Debug, Clone, Copy)]
 pub struct Chapter {
-    /// Its name, by which all its checks can be selected: one word, or several joined by hyphens. No check is named like it.
+    /// Its name, by which all its checks can be selected: one word, or several joined by hyphens. No check is named
+    /// like it.
     pub name: &'static str,
     /// What it is about: a phrase that can be a heading.
     pub title: &'static str,

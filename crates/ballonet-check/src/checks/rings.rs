@@ -50,7 +50,8 @@ pub(super) const CHECKS: &[Check] = &[
             for features in formats(device).into_iter().filter(|features| features.contains(Features::IN_ORDER)) {
                 let setup = StartOptions { features, ..device.plain() };
                 device.start(&setup)?;
-                // Requests of different length, so that a device that works on several has a reason to change their order.
+                // Requests of different length, so that a device that works on several has a reason to change their
+                // order.
                 device.needs_requests(Role::First, 5)?;
                 let mut posted = Vec::new();
                 for (start, frames) in [(0, 16), (16, 1), (17, 8), (25, 2), (27, 5)] {

@@ -1,7 +1,7 @@
 //! The memory that the device under test is given, with a pattern around everything in it.
 //!
-//! The arena knows the value of every byte: the pattern, or what the tester wrote. Areas that the device may write are opened; a
-//! change anywhere else means that the device wrote where it must not.
+//! The arena knows the value of every byte: the pattern, or what the tester wrote. Areas that the device may write are
+//! opened; a change anywhere else means that the device wrote where it must not.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -126,8 +126,8 @@ impl Arena {
         u32::from_le(self.memory.load32(offset))
     }
 
-    /// The first byte, of those that `counts` selects, that the device changed without permission: offset, value found, value
-    /// expected.
+    /// The first byte, of those that `counts` selects, that the device changed without permission: offset, value found,
+    /// value expected.
     pub(crate) fn damage(&self, counts: impl Fn(usize) -> bool) -> Option<(usize, u8, u8)> {
         let mut piece = [0; PIECE];
         for start in (0..ARENA).step_by(PIECE) {

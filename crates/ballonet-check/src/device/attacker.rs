@@ -1,8 +1,8 @@
-//! The driver's side of a hostile check against a queue: a started device, some lawful things to point at, and raw access to the
-//! ring.
+//! The driver's side of a hostile check against a queue: a started device, some lawful things to point at, and raw
+//! access to the ring.
 //!
-//! The attack goes to the deflate queue: a device that takes whatever a wrong descriptor names for frame numbers does no harm by
-//! deflating those. The inflate queue works beside it.
+//! The attack goes to the deflate queue: a device that takes whatever a wrong descriptor names for frame numbers does
+//! no harm by deflating those. The inflate queue works beside it.
 
 use alloc::vec::Vec;
 
@@ -136,8 +136,8 @@ impl<'d, 'p> Attacker<'d, 'p> {
         })
     }
 
-    /// Writes descriptor `place` of the ring: `next` on a split ring, the id on a packed one, where it is available in the first
-    /// lap.
+    /// Writes descriptor `place` of the ring: `next` on a split ring, the id on a packed one, where it is available in
+    /// the first lap.
     pub(crate) fn descriptor(&mut self, place: u16, (address, length): (u64, u32), flags: u16, next: u16) -> Verdict {
         let flags = if self.is_packed() { flags | DescriptorFlags::AVAIL.bits() } else { flags };
         self.raw(place, RawDescriptor { address, length, flags, next })

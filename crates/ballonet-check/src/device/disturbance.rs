@@ -1,5 +1,5 @@
-//! Interference by the host. It may change the configuration at any time, and the device reports that during any check: a
-//! failure counts against the device only if the host changed nothing.
+//! Interference by the host. It may change the configuration at any time, and the device reports that during any check:
+//! a failure counts against the device only if the host changed nothing.
 
 use alloc::format;
 use alloc::string::String;
@@ -30,8 +30,8 @@ pub(crate) enum About {
 }
 
 impl About {
-    /// Failures without interference that count against the device. A coincidence does not repeat; where the target is watched
-    /// after the attempt, not during it, it may repeat once or twice.
+    /// Failures without interference that count against the device. A coincidence does not repeat; where the target is
+    /// watched after the attempt, not during it, it may repeat once or twice.
     const fn failures(self) -> u32 {
         if matches!(self, Self::Target) { 5 } else { 2 }
     }
@@ -56,8 +56,8 @@ impl Glimpse {
     }
 }
 
-/// Runs a check that needs a host that changes nothing, and repeats it while the host interferes. Each attempt starts the
-/// device again. If the host interferes every time, the check is skipped.
+/// Runs a check that needs a host that changes nothing, and repeats it while the host interferes. Each attempt starts
+/// the device again. If the host interferes every time, the check is skipped.
 pub(crate) fn undisturbed(
     device: &mut TestDevice<'_>,
     about: About,

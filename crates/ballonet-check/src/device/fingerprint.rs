@@ -12,7 +12,8 @@ use ballonet::pci::ConfigSpace;
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::CommonConfig;
 
-/// Dwords of the configuration header that hold still: IDs, command, class, BARs, subsystem, capability pointer, line and pin.
+/// Dwords of the configuration header that hold still: IDs, command, class, BARs, subsystem, capability pointer, line
+/// and pin.
 const HEADER: [u16; 12] = [0x00, 0x04, 0x08, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x2c, 0x34, 0x3c];
 /// The dword with command and status, and its bits that hold still: decoding and bus mastering.
 const COMMAND: u16 = 0x04;

@@ -1,4 +1,5 @@
-//! The device under test: its registers one by one, its memory, and the way from reset to `DRIVER_OK` in any legal setting.
+//! The device under test: its registers one by one, its memory, and the way from reset to `DRIVER_OK` in any legal
+//! setting.
 //!
 //! Nothing here keeps to the order of initialization; the checks do, or do not, as they need.
 
@@ -80,8 +81,8 @@ pub(crate) const KNOWN: Features = Features::from_bits_retain(
 pub(crate) enum Role {
     /// Requests. A balloon inflates by them.
     First,
-    /// Requests that follow those of the same units in the first. A balloon deflates by them; a device that has no such queue
-    /// gets them in its first.
+    /// Requests that follow those of the same units in the first. A balloon deflates by them; a device that has no such
+    /// queue gets them in its first.
     Second,
     /// A balloon's statistics.
     Statistics,
@@ -331,7 +332,8 @@ impl TestDevice<'_> {
         Stop::Failed(reason)
     }
 
-    /// Resets the device and sets ACKNOWLEDGE and DRIVER. Before that, features and queues need not be readable (3.1.1).
+    /// Resets the device and sets ACKNOWLEDGE and DRIVER. Before that, features and queues need not be readable
+    /// (3.1.1).
     pub(crate) fn begin(&mut self) -> Verdict {
         self.reset()?;
         self.set_status(Status::ACKNOWLEDGE);

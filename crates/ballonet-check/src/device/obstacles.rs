@@ -40,8 +40,8 @@ impl TestDevice<'_> {
         matches!(self.obstacles.start, Start::WithEveryQueue(_))
     }
 
-    /// Finds out, once, whether the device starts in the plainest setting. If it asks for a reset instead, and has queues
-    /// that were left out, it is tried once more with those.
+    /// Finds out, once, whether the device starts in the plainest setting. If it asks for a reset instead, and has
+    /// queues that were left out, it is tried once more with those.
     ///
     /// The first check reports why it does not start; the others are skipped.
     pub(crate) fn try_start(&mut self) -> Verdict {
@@ -101,8 +101,8 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Notes that a queue returned nothing, if it never did and the request was as plain as possible. A device that returns the
-    /// request after an unsolicited kick does serve the queue.
+    /// Notes that a queue returned nothing, if it never did and the request was as plain as possible. A device that
+    /// returns the request after an unsolicited kick does serve the queue.
     pub(crate) fn note_silence(&mut self, role: Role, detail: &str) -> Verdict {
         let queue = self.number(role)?;
         let known = self.obstacles.answered.contains(&queue) || self.silence(queue).is_some();

@@ -1,7 +1,7 @@
 //! A hostile check from its breach to the proof that the device recovers.
 //!
-//! Whatever the driver did: a reset ends in bounded time, the registers then hold what they held before, each queue serves a
-//! well-formed request, and no byte changed that the device may not write.
+//! Whatever the driver did: a reset ends in bounded time, the registers then hold what they held before, each queue
+//! serves a well-formed request, and no byte changed that the device may not write.
 
 use core::ops::Range;
 
@@ -161,7 +161,8 @@ impl TestDevice<'_> {
         self.drain(Role::Reporting, 0)
     }
 
-    /// The verdict on a device that does not recover. Tries to get it to work by stronger means, for the checks that follow.
+    /// The verdict on a device that does not recover. Tries to get it to work by stronger means, for the checks that
+    /// follow.
     fn wedged(&mut self, stop: Stop) -> Outcome {
         let reason = reason(stop);
         self.obstacles.stuck = None;

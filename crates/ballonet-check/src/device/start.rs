@@ -50,7 +50,8 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Resets the device and negotiates up to `FEATURES_OK`; whether that stuck. A legacy device takes what it is given.
+    /// Resets the device and negotiates up to `FEATURES_OK`; whether that stuck. A legacy device takes what it is
+    /// given.
     pub(crate) fn negotiate(&mut self, features: Features) -> Verdict<bool> {
         self.begin()?;
         // Some devices compute their offer when it is read.

@@ -173,7 +173,8 @@ impl TestDevice<'_> {
         Ok(Some(at))
     }
 
-    /// Makes room for `descriptors` in a queue by waiting for requests in flight, or skips the check if the queue is smaller.
+    /// Makes room for `descriptors` in a queue by waiting for requests in flight, or skips the check if the queue is
+    /// smaller.
     pub(crate) fn needs_room(&mut self, role: Role, descriptors: u16) -> Verdict {
         let (room, size) = self.with_queue(role, |queue, _| (queue.room(), queue.size))?;
         skip_unless!(descriptors <= size, "{descriptors} descriptors do not fit into a queue of {size}");
@@ -324,7 +325,8 @@ impl TestDevice<'_> {
         (Damage::Outside, "which it was not given")
     }
 
-    /// Deflates all frames that the device may still have, in the plainest setting. Called after a check that left some.
+    /// Deflates all frames that the device may still have, in the plainest setting. Called after a check that left
+    /// some.
     pub(crate) fn reclaim_frames(&mut self) -> Verdict {
         if !self.away.contains(&true) {
             return Ok(());

@@ -1,7 +1,8 @@
-//! The registers of the device under test by each transport, mapped, and the numbers of those that the library keeps to itself.
+//! The registers of the device under test by each transport, mapped, and the numbers of those that the library keeps to
+//! itself.
 //!
-//! What every transport has is read and written by the methods of `super::registers`; a check of one transport alone takes
-//! its registers as they are.
+//! What every transport has is read and written by the methods of `super::registers`; a check of one transport alone
+//! takes its registers as they are.
 
 use alloc::format;
 use alloc::sync::Arc;

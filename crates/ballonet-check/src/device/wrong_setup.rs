@@ -22,8 +22,8 @@ pub(crate) struct Wrong {
 const SIZE: u16 = 64;
 
 impl TestDevice<'_> {
-    /// Starts the device with the other queue set up as is right, and `queue`, which holds a request, as `change` says. Refused if the
-    /// queue does not show itself enabled, or the device does not start.
+    /// Starts the device with the other queue set up as is right, and `queue`, which holds a request, as `change` says.
+    /// Refused if the queue does not show itself enabled, or the device does not start.
     pub(crate) fn set_up_wrong(&mut self, queue: u16, change: impl FnOnce(&mut Self, &mut Wrong)) -> Verdict<Reaction> {
         self.stop()?;
         self.arena.clear();

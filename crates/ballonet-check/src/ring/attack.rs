@@ -1,4 +1,5 @@
-//! Entries of a ring one by one, with any contents. Nothing here keeps to the rules, and the queue's own records do not follow.
+//! Entries of a ring one by one, with any contents. Nothing here keeps to the rules, and the queue's own records do not
+//! follow.
 
 use core::mem::offset_of;
 

@@ -6,8 +6,8 @@ use super::run::{Report, sound, test, with_access};
 use Harm::{Dies, Overwrites, Spins, Stalls, StaysDead};
 use ballonet_models::{Behaviour, Handling, Harm, Weakness};
 
-/// A violation that a device does not survive, by clause and words of the model's misstep; the harm; the check that finds it, and
-/// the chapters in which it is the only one.
+/// A violation that a device does not survive, by clause and words of the model's misstep; the harm; the check that
+/// finds it, and the chapters in which it is the only one.
 type Row = (&'static str, &'static str, Harm, &'static str, &'static str);
 
 /// Weaknesses, one at a time in a device that is sound otherwise.

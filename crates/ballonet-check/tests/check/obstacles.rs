@@ -1,4 +1,5 @@
-//! A defect that blocks other checks fails one check, with the cause; those that depend on it are skipped, with the reason.
+//! A defect that blocks other checks fails one check, with the cause; those that depend on it are skipped, with the
+//! reason.
 
 use ballonet_check::Outcome;
 

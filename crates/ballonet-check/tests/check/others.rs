@@ -1,4 +1,5 @@
-//! Devices of other types, and every transport: sound ones pass, and each bug is found by the check that is meant for it.
+//! Devices of other types, and every transport: sound ones pass, and each bug is found by the check that is meant for
+//! it.
 
 use super::run::{PATIENCE, QUICK, RAM, Report, sound, with_access};
 use ballonet_check::{Check, Outcome, Selection, Severity, Subject, run};

@@ -78,8 +78,8 @@ fn a_device_that_does_not_finish_a_reset_ends_the_run_by_name() {
     assert_eq!(report.failed_of(Severity::Must), ["reset-clears-status"]);
 }
 
-/// A host that moves the target this often at most, with a seed for when: nanoseconds in the model's time, in which 300,000
-/// are a quiet moment to the tester.
+/// A host that moves the target this often at most, with a seed for when: nanoseconds in the model's time, in which
+/// 300,000 are a quiet moment to the tester.
 fn restless(behaviour: Behaviour, longest: u64, seed: u64) -> Behaviour {
     Behaviour { moves: Some((longest, seed)), ..behaviour }
 }

@@ -1,4 +1,5 @@
-//! The tester against models of real VMMs' devices: which checks each fails, and the table of them in the documentation.
+//! The tester against models of real VMMs' devices: which checks each fails, and the table of them in the
+//! documentation.
 
 use std::fmt::Write;
 

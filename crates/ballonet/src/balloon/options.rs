@@ -80,8 +80,8 @@ impl Options {
         }
     }
 
-    /// For a kernel with little memory: about 8 KiB of heap and 4 KiB of DMA memory, the latter in five allocations, at the
-    /// price of more kicks. Free memory is neither reported nor hinted. A legacy device's queues keep their size.
+    /// For a kernel with little memory: about 8 KiB of heap and 4 KiB of DMA memory, the latter in five allocations, at
+    /// the price of more kicks. Free memory is neither reported nor hinted. A legacy device's queues keep their size.
     pub fn small(name: impl AsRef<str>) -> Self {
         let shape = RequestShape::new(RequestShape::FRAMES_MAX, 1);
         let declined = FREE_PAGE_HINT | PAGE_REPORTING;

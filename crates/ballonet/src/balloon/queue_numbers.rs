@@ -1,8 +1,8 @@
 //! Which queue has which number.
 //!
 //! The specification gives the queues fixed numbers, with a gap where a feature is missing (5.5.2). Most devices number
-//! them without gaps, counting the features that they offer. The queues that exist show which of the two a device does. A VMM's
-//! own features may have queues behind these.
+//! them without gaps, counting the features that they offer. The queues that exist show which of the two a device does.
+//! A VMM's own features may have queues behind these.
 
 use derive_more::{Display, Error};
 

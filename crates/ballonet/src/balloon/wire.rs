@@ -51,8 +51,8 @@ pub const FEATURES: [(&str, Features); 21] = [
     ("suspend", Features::SUSPEND),
 ];
 
-/// The device configuration of a balloon (5.5.4). Its fields are reached one by one, each in one access; a device without
-/// the features of the last two may end before them, at [`BalloonConfig::SIZE`].
+/// The device configuration of a balloon (5.5.4). Its fields are reached one by one, each in one access; a device
+/// without the features of the last two may end before them, at [`BalloonConfig::SIZE`].
 #[doc(alias = "virtio_balloon_config")]
 #[derive(Debug)]
 #[repr(C)]

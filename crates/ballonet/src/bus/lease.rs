@@ -1,8 +1,9 @@
 //! Events for a driver and its interrupt handlers.
 //!
-//! A handler may run on another CPU at any moment until its vector is released, so it may not borrow from its driver; and
-//! stable Rust allocates nothing that owners share without a panic when the heap is empty. So events are never freed:
-//! those that a driver no longer needs wait for the next one. There are as many as devices ever ran at the same time.
+//! A handler may run on another CPU at any moment until its vector is released, so it may not borrow from its driver;
+//! and stable Rust allocates nothing that owners share without a panic when the heap is empty. So events are never
+//! freed: those that a driver no longer needs wait for the next one. There are as many as devices ever ran at the same
+//! time.
 
 use alloc::vec::Vec;
 use core::ops::Deref;

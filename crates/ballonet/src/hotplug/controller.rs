@@ -62,7 +62,8 @@ pub enum SlotError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use = "the task is given once"]
 pub struct SlotReport {
-    /// What the caller must do with the devices behind the port; then [`Slot::added`](super::Slot::added) or [`Slot::removed`](super::Slot::removed).
+    /// What the caller must do with the devices behind the port; then [`Slot::added`](super::Slot::added) or
+    /// [`Slot::removed`](super::Slot::removed).
     pub task: Option<Task>,
     /// What went wrong; the slot continues as well as it can.
     pub errors: [Option<SlotError>; 3],

@@ -114,8 +114,8 @@ pub(super) struct SlotInterrupts<R> {
 }
 
 impl<R: Registers + Send + 'static> SlotInterrupts<R> {
-    /// Gives the port with this capability interrupts: in the mode that is `forced`, or else in the first of the ladder that
-    /// works, and polling if none does. `name` is the vector's.
+    /// Gives the port with this capability interrupts: in the mode that is `forced`, or else in the first of the ladder
+    /// that works, and polling if none does. `name` is the vector's.
     ///
     /// # Errors
     /// When there is no memory for events.

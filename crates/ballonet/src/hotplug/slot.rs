@@ -58,8 +58,8 @@ impl<R: Registers + Send + 'static> Slot<R> {
         }
     }
 
-    /// Starts to serve the slot behind `port`: what happened before is forgotten. The port gets interrupts, in the mode that is
-    /// `forced` or else in the first that works; `name` is their vector's. Call [`Slot::poll`] at once.
+    /// Starts to serve the slot behind `port`: what happened before is forgotten. The port gets interrupts, in the mode
+    /// that is `forced` or else in the first that works; `name` is their vector's. Call [`Slot::poll`] at once.
     pub fn start<P>(&mut self, platform: &mut P, port: &Node, name: &str, forced: Option<SlotMode>)
     where
         P: Platform<Registers = R>,

@@ -62,8 +62,8 @@ impl Frames<'_> {
     /// bit per region.
     ///
     /// # Errors
-    /// [`AllocateError::Exhausted`] when there is no such run, [`AllocateError::Malformed`] when no frames are asked for or
-    /// the alignment is not a power of two.
+    /// [`AllocateError::Exhausted`] when there is no such run, [`AllocateError::Malformed`] when no frames are asked
+    /// for or the alignment is not a power of two.
     pub fn allocate(&mut self, frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
         let request = Request::new(frames, align)?;
         let run = if request.fits_region() {

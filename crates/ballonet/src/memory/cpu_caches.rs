@@ -46,8 +46,8 @@ impl<M> From<M> for CpuCache<M> {
 }
 
 impl<M> CpuCache<M> {
-    /// Tells others how much is in the magazine. Within its lock; and if the allocator gave it or had it back, within that
-    /// of the allocator, so that who holds that sees no frame missing.
+    /// Tells others how much is in the magazine. Within its lock; and if the allocator gave it or had it back, within
+    /// that of the allocator, so that who holds that sees no frame missing.
     fn tell(&self, magazine: &Magazine) {
         self.frames.store(magazine.len() as u64, Ordering::Relaxed);
     }
@@ -68,8 +68,9 @@ pub struct CpuCaches<'a, M> {
 
 impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
     /// One for each CPU, all empty, over the allocator `frames`, which from now on notes in `words`, at least
-    /// [`Frames::held_words`], which frames somebody holds: a bit each, one in 32768 of memory. What the words contain does
-    /// not matter. Giving and taking a run then costs an atomic access more for each 64 frames. Costs a visit to each region.
+    /// [`Frames::held_words`], which frames somebody holds: a bit each, one in 32768 of memory. What the words contain
+    /// does not matter. Giving and taking a run then costs an atomic access more for each 64 frames. Costs a visit to
+    /// each region.
     ///
     /// # Errors
     /// When the words are too few.

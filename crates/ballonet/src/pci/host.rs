@@ -34,7 +34,8 @@ const MAPPABLE_BITS: u8 = 47;
 impl HostWindows {
     /// The windows of a host bridge of a known fixed kind.
     ///
-    /// QEMU's generic PCI Express host bridge on an x86-64 microvm has 512 MiB below 4 GiB, 512 GiB above, and no ports.
+    /// QEMU's generic PCI Express host bridge on an x86-64 microvm has 512 MiB below 4 GiB, 512 GiB above, and no
+    /// ports.
     pub fn of_host_bridge(bridge: &Function) -> Option<Self> {
         if (bridge.vendor, bridge.device) != (0x1B36, 0x0008) {
             return None;

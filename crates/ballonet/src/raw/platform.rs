@@ -117,8 +117,8 @@ impl<K: Kernel, C: ConfigSpace> Platform for RawPlatform<K, C> {
         let length = usize::try_from(window.length).ok();
         let mapped = length.and_then(|length| Some((self.kernel.map(window.address, length)?, length)));
         let (start, length) = mapped.ok_or(MapError { window, reason: "the kernel does not map it" })?;
-        // SAFETY: the kernel promises that it is mapped until it is unmapped. Registers of PCI devices do not affect memory
-        // but through DMA, and the driver names no memory to a device but what it got for that.
+        // SAFETY: the kernel promises that it is mapped until it is unmapped. Registers of PCI devices do not affect
+        // memory but through DMA, and the driver names no memory to a device but what it got for that.
         Ok(unsafe { RawRegisters::memory(start, length) })
     }
 

@@ -1,6 +1,7 @@
 //! Small blocks of DMA memory: several share a frame, where a kernel gives memory by frames.
 //!
-//! A frame goes back to the kernel once all of its blocks have been released; what was released is not used again before.
+//! A frame goes back to the kernel once all of its blocks have been released; what was released is not used again
+//! before.
 
 use core::ptr::NonNull;
 
@@ -49,7 +50,8 @@ impl SmallBlocks {
         Self([const { None }; FRAMES])
     }
 
-    /// Allocates `size` bytes, aligned to the power of two `align`: in a shared frame if they are few, else by the kernel.
+    /// Allocates `size` bytes, aligned to the power of two `align`: in a shared frame if they are few, else by the
+    /// kernel.
     pub(super) fn allocate<K: Kernel>(
         &mut self,
         kernel: &mut K,

@@ -1,8 +1,8 @@
 //! Where a device keeps its virtio structures: the vendor capabilities of virtio over PCI (virtio 1.4, 4.1.4).
 //!
-//! The list is device data. A capability of an unknown type, of a BAR that is not there, or with a structure that leaves
-//! its BAR or is too small, is passed over with a notice; of several of one type the first that can be used counts.
-//! Where a BAR has no address, its structures can be used only through configuration space
+//! The list is device data. A capability of an unknown type, of a BAR that is not there, or with a structure that
+//! leaves its BAR or is too small, is passed over with a notice; of several of one type the first that can be used
+//! counts. Where a BAR has no address, its structures can be used only through configuration space
 //! ([`crate::pci::ConfigWindow`]), and only if no other structure of their type can be mapped.
 
 use core::mem::offset_of;
@@ -111,7 +111,8 @@ pub struct Capabilities {
     pub isr: StructureLocation,
     /// The device type's configuration, if there is one. Its size is for the driver to check.
     pub device: Option<StructureLocation>,
-    /// The window to BARs in configuration space, whole. Its data must not be read before it points somewhere (4.1.4.9).
+    /// The window to BARs in configuration space, whole. Its data must not be read before it points somewhere
+    /// (4.1.4.9).
     pub pci_access: Option<Capability>,
     /// Shared memory regions.
     pub shared_memory: Vec<SharedMemory>,

@@ -14,7 +14,8 @@ use crate::bus::{RegisterWindow, Registers};
 use crate::pci::MsixVector;
 use crate::platform::Platform;
 
-/// How long a reset, of the device or of one queue, may take, in nanoseconds. Real devices take microseconds; the specification sets no limit.
+/// How long a reset, of the device or of one queue, may take, in nanoseconds. Real devices take microseconds; the
+/// specification sets no limit.
 const RESET_LIMIT: u64 = 2_000_000_000;
 
 /// State: reset, and nothing said.
@@ -282,8 +283,8 @@ impl<R: Registers + Send + Sync + 'static> Device<R, DriverOk> {
     /// (2.6.1). Its interrupts may still be on their way: they find nothing.
     ///
     /// # Errors
-    /// When `RING_RESET` was not negotiated, the device is gone, or it does not finish the reset. It may then go on using
-    /// the memory, until it is reset as a whole.
+    /// When `RING_RESET` was not negotiated, the device is gone, or it does not finish the reset. It may then go on
+    /// using the memory, until it is reset as a whole.
     #[doc(alias = "disable_vq_and_reset")]
     pub fn reset_queue<P: Platform>(
         &mut self,
@@ -325,8 +326,8 @@ fn give_up_reset<R: Registers + Send + Sync + 'static>(transport: &mut Transport
     }
 }
 
-/// Resets a device and waits until it has happened (2.4.2, 4.1.4.3.2). With `may_refuse`, FAILED ends the wait: no driver has set
-/// it, so the device has, as Firecracker up to 1.16 does for want of a reset.
+/// Resets a device and waits until it has happened (2.4.2, 4.1.4.3.2). With `may_refuse`, FAILED ends the wait: no
+/// driver has set it, so the device has, as Firecracker up to 1.16 does for want of a reset.
 fn reset<R, P>(transport: &mut Transport<R>, platform: &P, may_refuse: bool) -> Result<(), TransportError>
 where
     R: Registers + Send + Sync + 'static,

@@ -71,7 +71,8 @@ fn note_isr(events: &Events, isr: u8, queues: u32) {
     }
 }
 
-/// The interrupt line: reads the ISR byte, `isr`, which tells what it was and takes the line back. It can have been both.
+/// The interrupt line: reads the ISR byte, `isr`, which tells what it was and takes the line back. It can have been
+/// both.
 #[doc(alias = "vp_interrupt")]
 pub(crate) fn intx_interrupt<R: Registers>(events: &Events, queues: u32, isr: Option<&mut R>) -> Handled {
     let isr = isr.map_or(0, |isr| isr.read8(0));
@@ -95,11 +96,12 @@ const LOOKS: u32 = 8;
 pub(super) const MMIO_INTERRUPT: usize = mmio::INTERRUPT_STATUS;
 pub(super) const MMIO_INTERRUPT_LENGTH: usize = mmio::INTERRUPT_ACK + 4 - MMIO_INTERRUPT;
 
-/// MMIO: reads why the device interrupts, and takes back what is known of that (4.2.2.2, 4.2.3.4.1). Bits that mean nothing
-/// are left alone.
+/// MMIO: reads why the device interrupts, and takes back what is known of that (4.2.2.2, 4.2.3.4.1). Bits that mean
+/// nothing are left alone.
 ///
-/// On an edge-triggered line the next interrupt comes only after all bits were clear, so the handler looks until they are,
-/// or until a device that never lets go has been looked at often enough: then everything is taken to have happened.
+/// On an edge-triggered line the next interrupt comes only after all bits were clear, so the handler looks until they
+/// are, or until a device that never lets go has been looked at often enough: then everything is taken to have
+/// happened.
 #[doc(alias = "vm_interrupt")]
 pub(super) fn mmio_interrupt<R: Registers>(events: &Events, queues: u32, registers: Option<&mut R>) -> Handled {
     let Some(registers) = registers else { return Handled::No };

@@ -1,7 +1,7 @@
 //! What a listing of PCI says of virtio capabilities (virtio 1.4, 4.1.4).
 //!
-//! Only their fields are read. The data register of the PCI configuration access capability is not among them: reading it
-//! would have the device carry out an access.
+//! Only their fields are read. The data register of the PCI configuration access capability is not among them: reading
+//! it would have the device carry out an access.
 
 use core::mem::offset_of;
 
@@ -13,8 +13,8 @@ use crate::pci::{self, Capability, ConfigSpace, Function};
 /// PCI device IDs of virtio devices, transitional and modern (4.1.2).
 const DEVICES: core::ops::RangeInclusive<u16> = 0x1000..=0x107f;
 
-/// Says which of virtio's structures a vendor-specific capability of `function` describes, and where that is; nothing for
-/// a function that is no virtio device. To be given to [`crate::pci::listing::Details`].
+/// Says which of virtio's structures a vendor-specific capability of `function` describes, and where that is; nothing
+/// for a function that is no virtio device. To be given to [`crate::pci::listing::Details`].
 ///
 /// # Errors
 /// When `f` takes no more.

@@ -5,7 +5,8 @@ use core::fmt;
 /// The transports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportKind {
-    /// Over PCI, version 1 of the specification and later: structures found by capabilities, `FEATURES_OK`, 64 feature bits.
+    /// Over PCI, version 1 of the specification and later: structures found by capabilities, `FEATURES_OK`, 64 feature
+    /// bits.
     Modern,
     /// Over PCI, before version 1: I/O ports in the first BAR, 32 feature bits, rings of one size and layout.
     Legacy,
@@ -16,8 +17,8 @@ pub enum TransportKind {
 }
 
 impl TransportKind {
-    /// Whether it is from before version 1 of the specification: 32 feature bits, no `FEATURES_OK`, rings in one block and in
-    /// the CPU's byte order.
+    /// Whether it is from before version 1 of the specification: 32 feature bits, no `FEATURES_OK`, rings in one block
+    /// and in the CPU's byte order.
     pub const fn is_legacy(self) -> bool {
         matches!(self, Self::Legacy | Self::MmioLegacy)
     }

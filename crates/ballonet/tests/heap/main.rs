@@ -1,5 +1,5 @@
-//! A heap that fails: each allocation of the driver in turn. Nothing panics; what could not be allocated is named, or the
-//! driver does with less; everything goes back, and the next start succeeds.
+//! A heap that fails: each allocation of the driver in turn. Nothing panics; what could not be allocated is named, or
+//! the driver does with less; everything goes back, and the next start succeeds.
 //!
 //! An allocation that cannot fail ends this program, so that none is overlooked.
 
@@ -94,8 +94,8 @@ impl Guest {
     }
 }
 
-/// Runs `trial` with the first allocation failing, the second, and so on, until all succeed. Returns how many there are,
-/// and what came of it.
+/// Runs `trial` with the first allocation failing, the second, and so on, until all succeed. Returns how many there
+/// are, and what came of it.
 #[track_caller]
 fn each(what: &str, mut trial: impl FnMut(usize) -> Option<Outcome>) -> (usize, BTreeSet<Outcome>) {
     let mut outcomes = BTreeSet::new();

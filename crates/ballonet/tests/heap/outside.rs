@@ -130,8 +130,8 @@ impl ConfigSpace for Config {
 
 type Window = Outside<<ModelPlatform as Platform>::Registers>;
 
-/// The models' platform. Configuration space and frames, which a driver gets by reference, are those of other handles on
-/// the same machine.
+/// The models' platform. Configuration space and frames, which a driver gets by reference, are those of other handles
+/// on the same machine.
 pub struct Shielded {
     pub frames: Outside<Frames>,
     model: ModelPlatform,

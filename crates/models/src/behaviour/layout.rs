@@ -95,7 +95,8 @@ impl Layout {
         )
     }
 
-    /// As Alioth has it: all in a 32-bit BAR 0 of 16 KiB, one structure right behind the other, and doorbells for five queues.
+    /// As Alioth has it: all in a 32-bit BAR 0 of 16 KiB, one structure right behind the other, and doorbells for five
+    /// queues.
     pub(crate) fn alioth() -> Self {
         let bars = [Bar::Memory32(0x4000), Bar::None, Bar::None, Bar::None, Bar::None, Bar::None];
         Self::build(bars, [(0, 0x3000, 60), (0, 0x303c, 4), (0, 0x3054, 16), (0, 0x3040, 20)], [(0, 0), (0, 0x2000)])

@@ -191,8 +191,8 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// A device that follows the specification to the letter: MSI-X with 8 vectors, every feature of the balloon's basic
-    /// operation, requests served after 20 µs.
+    /// A device that follows the specification to the letter: MSI-X with 8 vectors, every feature of the balloon's
+    /// basic operation, requests served after 20 µs.
     pub fn conforming() -> Self {
         Self {
             entropy: None,

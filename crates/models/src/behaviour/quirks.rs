@@ -13,8 +13,8 @@ pub struct Quirks {
     pub long: Long,
     /// How it treats a chain.
     pub chains: Chains,
-    /// A chain that the device does not read in full is no misstep: the driver may be probing. The host does not take the
-    /// frames that were not read.
+    /// A chain that the device does not read in full is no misstep: the driver may be probing. The host does not take
+    /// the frames that were not read.
     pub forgives_chains: bool,
     /// Guest memory is backed by huge pages: the host reclaims one only if all its frames come in one request.
     pub huge_pages: bool,

@@ -1,5 +1,5 @@
-//! Free page hinting on the device's side (virtio 1.4, 5.5.6.5): the command that asks for hints, and the driver's answers.
-//! It holds the driver to the protocol, and reclaims the memory behind each hinted frame, as some hosts do.
+//! Free page hinting on the device's side (virtio 1.4, 5.5.6.5): the command that asks for hints, and the driver's
+//! answers. It holds the driver to the protocol, and reclaims the memory behind each hinted frame, as some hosts do.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,8 @@ pub struct Hints {
     seen: u32,
     /// The round that the driver opened last, unless it has read since that the host is done.
     opened: Option<u32>,
-    /// The driver has read that the host is done, and an opening that was published before that may still be in the queue.
+    /// The driver has read that the host is done, and an opening that was published before that may still be in the
+    /// queue.
     opening_before_done: bool,
     /// The round that is open.
     open: Option<u32>,

@@ -1,4 +1,5 @@
-//! A virtio-pci balloon, or an entropy device: config space, BARs and the device behind them. Driven by register accesses and by time.
+//! A virtio-pci balloon, or an entropy device: config space, BARs and the device behind them. Driven by register
+//! accesses and by time.
 
 mod access;
 mod common;

@@ -230,7 +230,8 @@ impl Balloon {
         self.stumble(bus);
     }
 
-    /// Does what an entropy source or another device than a balloon does with a request: how many bytes it says it wrote.
+    /// Does what an entropy source or another device than a balloon does with a request: how many bytes it says it
+    /// wrote.
     fn serve(&mut self, index: u16, request: &Request, claims: u32, bus: &Bus) -> u32 {
         let (bug, purpose) = (self.behaviour.bug, self.queue(index).purpose);
         match (&mut self.behaviour.entropy, &mut self.behaviour.other) {
@@ -337,8 +338,8 @@ impl Balloon {
         }
     }
 
-    /// The requests to complete next, by one entry. Of those due, the schedule picks one; where they are used in order, it
-    /// is the first, or as many as are due after it.
+    /// The requests to complete next, by one entry. Of those due, the schedule picks one; where they are used in order,
+    /// it is the first, or as many as are due after it.
     fn next_finished(&mut self, index: u16, now: u64) -> Vec<Request> {
         if self.stalled() {
             return Vec::new();

@@ -1,4 +1,5 @@
-//! Page frames of the machine: the real allocator, checked against the ledger of each frame's state in [`Ram`](crate::Ram).
+//! Page frames of the machine: the real allocator, checked against the ledger of each frame's state in
+//! [`Ram`](crate::Ram).
 
 use std::collections::VecDeque;
 
@@ -266,8 +267,8 @@ impl Frames {
         self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.settle(pfn.0, side)));
     }
 
-    /// The driver gives frames to the kernel: what is in them matters where the host gave them back to be filled, or leaves
-    /// them out of a copy because they were hinted.
+    /// The driver gives frames to the kernel: what is in them matters where the host gave them back to be filled, or
+    /// leaves them out of a copy because they were hinted.
     fn check_contents(&self, run: FrameRun) {
         self.machine.bus(|bus| {
             for pfn in run.pfns().map(|pfn| pfn.0) {

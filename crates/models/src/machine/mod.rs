@@ -122,7 +122,8 @@ impl Machine {
         state.devices.insert(at, balloon);
     }
 
-    /// The address under which the driver opens the device at this place: a PCI function, or the MMIO window and its line.
+    /// The address under which the driver opens the device at this place: a PCI function, or the MMIO window and its
+    /// line.
     pub fn handle(&self, at: Bdf) -> DeviceHandle {
         let is_mmio = |device: &Balloon| device.behaviour.mmio.is_some();
         if !self.state().devices.get(&at).is_some_and(is_mmio) {

@@ -1,5 +1,5 @@
-//! One virtqueue of a device: the fields through which the driver sets it up, its ring (rust-vmm's, or a packed one), and
-//! the requests taken from it. Checks the driver's half of the split ring.
+//! One virtqueue of a device: the fields through which the driver sets it up, its ring (rust-vmm's, or a packed one),
+//! and the requests taken from it. Checks the driver's half of the split ring.
 
 mod lie;
 mod packed;

@@ -1,5 +1,5 @@
-//! The device side of a packed ring; rust-vmm has none. It checks the driver's writes, and that the driver leaves exposed
-//! descriptors alone. It advances by single steps, unlike the driver's arithmetic.
+//! The device side of a packed ring; rust-vmm has none. It checks the driver's writes, and that the driver leaves
+//! exposed descriptors alone. It advances by single steps, unlike the driver's arithmetic.
 
 use std::sync::atomic::{Ordering, fence};
 

@@ -1,5 +1,5 @@
-//! The split ring on the device's side: rust-vmm's, with checks of the driver's half of it. A packed ring is handed on to
-//! [`PackedRing`](super::PackedRing).
+//! The split ring on the device's side: rust-vmm's, with checks of the driver's half of it. A packed ring is handed on
+//! to [`PackedRing`](super::PackedRing).
 
 use std::sync::atomic::Ordering;
 
@@ -183,7 +183,8 @@ impl QueueModel {
         }
     }
 
-    /// Writes a used entry with any contents, and moves the device on by `advance` entries, on a packed ring descriptors.
+    /// Writes a used entry with any contents, and moves the device on by `advance` entries, on a packed ring
+    /// descriptors.
     pub fn forge_used(&mut self, id: u32, length: u32, advance: u16, bus: &Bus) {
         if let Some(ring) = &mut self.packed {
             return ring.forge_used(id as u16, length, advance, bus);

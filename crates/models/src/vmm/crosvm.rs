@@ -10,7 +10,8 @@ use crate::feature;
 const WORKING_SET: u64 = 1 << 8;
 
 impl Behaviour {
-    /// crosvm with `--balloon-page-reporting` and working-set reporting, since 2025: queues densely over what is offered.
+    /// crosvm with `--balloon-page-reporting` and working-set reporting, since 2025: queues densely over what is
+    /// offered.
     pub fn crosvm() -> Self {
         let before = Self::crosvm_before_2025();
         let quirks = Quirks { own_queues: 2, config_length: Some(20), ..before.quirks };

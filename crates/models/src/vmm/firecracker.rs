@@ -1,6 +1,7 @@
 //! Firecracker over PCI: five queues of 256. Of a chain only the head is read; a descriptor of more than 256 frames is
-//! never completed. Its configuration has 12 bytes. The frames of a request are sorted, and discarded range by range. It starts only with every queue set up,
-//! BARs answer all ones with their bare size, and it interrupts by MSI-X only, for every buffer.
+//! never completed. Its configuration has 12 bytes. The frames of a request are sorted, and discarded range by range.
+//! It starts only with every queue set up, BARs answer all ones with their bare size, and it interrupts by MSI-X only,
+//! for every buffer.
 
 use crate::behaviour::Behaviour;
 use crate::behaviour::{Chains, Discards, Long, Quirks, RegisterQuirks, Resets};

@@ -1,5 +1,6 @@
 //! libkrun: queues numbered as in the specification. It discards reported memory; it implements neither inflating nor
-//! deflating, and does not store `actual`. All five queues must be set up. Its device is on MMIO; the model's is on PCI.
+//! deflating, and does not store `actual`. All five queues must be set up. Its device is on MMIO; the model's is on
+//! PCI.
 
 use crate::behaviour::{ActualWrites, Quirks};
 use crate::behaviour::{Behaviour, Numbering};

@@ -13,8 +13,8 @@ mod stratovirt;
 use crate::behaviour::Behaviour;
 
 impl Behaviour {
-    /// The device of each VMM by name, and the same with packed rings, whether that VMM has them or not. libkrun's is left
-    /// out: it takes no frames.
+    /// The device of each VMM by name, and the same with packed rings, whether that VMM has them or not. libkrun's is
+    /// left out: it takes no frames.
     pub fn every_vmm() -> Vec<(String, Self)> {
         let split = Self::every_split_vmm().into_iter().map(|(name, behaviour)| (name.to_string(), behaviour));
         let packed = Self::every_split_vmm().into_iter().map(|(name, b)| (format!("{name}, packed"), b.packed()));

@@ -71,7 +71,8 @@ pub struct Ram {
 }
 
 impl Ram {
-    /// RAM of `mib` MiB, at least 8, in two halves with a hole between them. The host provides pages when they are touched.
+    /// RAM of `mib` MiB, at least 8, in two halves with a hole between them. The host provides pages when they are
+    /// touched.
     pub fn new(mib: u32) -> Self {
         let half = u64::from(mib) << 19;
         let ranges = vec![0..half, 0x1_0000_0000..0x1_0000_0000 + half];
@@ -261,7 +262,8 @@ impl Ram {
         true
     }
 
-    /// Overwrites a 16-bit word of allocated DMA memory: number `word`, modulo the number of words. No effect without any.
+    /// Overwrites a 16-bit word of allocated DMA memory: number `word`, modulo the number of words. No effect without
+    /// any.
     pub fn scribble(&self, word: u32, value: u16) {
         let words = |size: u64| size / 2;
         let total: u64 = self.dma.values().copied().map(words).sum();

@@ -1,4 +1,5 @@
-//! The local APIC of the CPU that runs, each CPU's at the same place: through MSRs in x2APIC mode where the CPU offers it, else through memory.
+//! The local APIC of the CPU that runs, each CPU's at the same place: through MSRs in x2APIC mode where the CPU offers
+//! it, else through memory.
 
 pub(crate) mod setup;
 
@@ -176,8 +177,8 @@ const fn command_x2apic(low: u32, target: u32) -> u64 {
     (target as u64) << 32 | low as u64
 }
 
-/// The upper half of the interrupt command register in xAPIC mode (SDM vol. 3, figure 12-12). `target` is an APIC id of 8
-/// bits.
+/// The upper half of the interrupt command register in xAPIC mode (SDM vol. 3, figure 12-12). `target` is an APIC id of
+/// 8 bits.
 const fn command_xapic_high(target: u32) -> u32 {
     target << 24
 }
@@ -185,8 +186,8 @@ const fn command_xapic_high(target: u32) -> u32 {
 /// Writes the interrupt command register; `target` is an APIC id.
 fn command(low: u32, target: u32) {
     match registers() {
-        // SAFETY: the CPU is in x2APIC mode, where the register is one of 64 bits; all vectors have gates. The write is not
-        // ordered behind stores (SDM vol. 3, 12.12.3), which the target is to see: the fences see to that.
+        // SAFETY: the CPU is in x2APIC mode, where the register is one of 64 bits; all vectors have gates. The write is
+        // not ordered behind stores (SDM vol. 3, 12.12.3), which the target is to see: the fences see to that.
         Registers::Msr => unsafe {
             core::arch::x86_64::_mm_mfence();
             core::arch::x86_64::_mm_lfence();

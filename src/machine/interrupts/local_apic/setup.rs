@@ -69,8 +69,8 @@ pub(crate) fn enable(features: &Features) {
     prepare(registers());
 }
 
-/// Turns the APIC on, in x2APIC mode where that can be. Otherwise its registers are at `place`, or stay where they are. Returns
-/// where that is, and whether it is in x2APIC mode; `None` if there is no APIC.
+/// Turns the APIC on, in x2APIC mode where that can be. Otherwise its registers are at `place`, or stay where they are.
+/// Returns where that is, and whether it is in x2APIC mode; `None` if there is no APIC.
 fn turn_on(features: &Features, place: Option<u64>) -> Option<(u64, bool)> {
     let value = msr::read(APIC_BASE)?;
     let address = place.unwrap_or(value & BASE_ADDRESS);
@@ -82,8 +82,8 @@ fn turn_on(features: &Features, place: Option<u64>) -> Option<(u64, bool)> {
         is_extended = unsafe { msr::write(APIC_BASE, on) && msr::write(APIC_BASE, extended) };
     }
     if !is_extended {
-        // SAFETY: enables the APIC where it is, which changes nothing if it is enabled, or where the boot CPU's is, of which
-        // the kernel has a mapping.
+        // SAFETY: enables the APIC where it is, which changes nothing if it is enabled, or where the boot CPU's is, of
+        // which the kernel has a mapping.
         unsafe { msr::write(APIC_BASE, value & !BASE_ADDRESS | address | ENABLE) };
     }
     // CPUID hides an APIC that is off.

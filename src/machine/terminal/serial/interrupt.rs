@@ -1,8 +1,8 @@
 //! The serial port's interrupt: finds its line by trial.
 //!
-//! The ISA line of a port is only a convention of PCs: machines differ, and in a virtual one it is an option. The port can interrupt
-//! on demand, by an empty transmitter, so each possible line is tried until that interrupt arrives. If none does, the port is
-//! polled until an interrupt arrives after all.
+//! The ISA line of a port is only a convention of PCs: machines differ, and in a virtual one it is an option. The port
+//! can interrupt on demand, by an empty transmitter, so each possible line is tried until that interrupt arrives. If
+//! none does, the port is polled until an interrupt arrives after all.
 
 use alloc::string::String;
 use alloc::vec;
@@ -18,7 +18,8 @@ use crate::machine::terminal::{line, ring};
 use crate::machine::time::clock;
 use ballonet::platform::Handled;
 
-/// The ISA interrupts that a port may have besides its conventional one. Not those of timer, keyboard, mouse, clock, ACPI and disks.
+/// The ISA interrupts that a port may have besides its conventional one. Not those of timer, keyboard, mouse, clock,
+/// ACPI and disks.
 const OTHERS: [u8; 6] = [3, 4, 5, 7, 10, 11];
 /// The first PCI line on a PC.
 const FIRST_PCI: u32 = 16;

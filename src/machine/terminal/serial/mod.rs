@@ -1,7 +1,7 @@
 //! The serial port: the kernel's console.
 //!
-//! It is the one that firmware's tables name, else the first found at a PC's usual ports. No wait for the line to accept
-//! output is long (`transmitter.rs`), and interrupts need not arrive (`interrupt.rs`).
+//! It is the one that firmware's tables name, else the first found at a PC's usual ports. No wait for the line to
+//! accept output is long (`transmitter.rs`), and interrupts need not arrive (`interrupt.rs`).
 
 pub(crate) mod interrupt;
 mod ports;
@@ -51,14 +51,15 @@ impl Serial {
         Self { uart: None, named: None, transmitter: Transmitter::new(), interrupts: false, held: false }
     }
 
-    /// Looks for a port where PCs have them, and sets the first one to 115200 baud, 8 data bits, no parity. Returns whether there is
-    /// one.
+    /// Looks for a port where PCs have them, and sets the first one to 115200 baud, 8 data bits, no parity. Returns
+    /// whether there is one.
     pub(crate) fn initialise(&mut self) -> bool {
         // SAFETY: these ports are a UART's or nothing on every PC, and only this value drives them.
         COM.into_iter().any(|base| unsafe { self.use_port(base, Some(SPEED)) })
     }
 
-    /// Uses the port that firmware's tables name, if it is there, instead of the one that was found. Nothing has been sent yet.
+    /// Uses the port that firmware's tables name, if it is there, instead of the one that was found. Nothing has been
+    /// sent yet.
     pub(crate) fn prefer(&mut self, port: SerialPort) {
         self.named = Some(port);
         if let Some(base) = port.io_port().filter(|&base| (self.base(), port.speed) != (Some(base), Some(SPEED))) {
@@ -146,8 +147,8 @@ impl Serial {
         }
     }
 
-    /// Waits until the last byte has left the port, but no longer than `most` nanoseconds: a reader may have stopped. Not at
-    /// all if the line takes nothing.
+    /// Waits until the last byte has left the port, but no longer than `most` nanoseconds: a reader may have stopped.
+    /// Not at all if the line takes nothing.
     pub(crate) fn drain(&mut self, most: u64) {
         self.flush();
         if self.transmitter.is_stuck() {
@@ -170,8 +171,8 @@ impl Serial {
         self.transmitter.is_stuck()
     }
 
-    /// Tries a line that takes nothing again. Returns how many lines were lost meanwhile: the caller reports that and calls
-    /// [`Serial::reported`].
+    /// Tries a line that takes nothing again. Returns how many lines were lost meanwhile: the caller reports that and
+    /// calls [`Serial::reported`].
     pub(crate) fn resume(&mut self) -> Option<u64> {
         self.transmitter.resume(self.uart.as_mut()?)
     }
@@ -194,7 +195,8 @@ fn config(speed: Option<u32>, ports: &Ports) -> Config {
 }
 
 impl fmt::Write for Serial {
-    /// Sends text, with a carriage return before each line feed, as terminals want it. Its end may wait for [`Serial::flush`].
+    /// Sends text, with a carriage return before each line feed, as terminals want it. Its end may wait for
+    /// [`Serial::flush`].
     ///
     /// Byte by byte: of a string instruction's bytes, which leave a virtual machine all at once, some VMMs drop all.
     fn write_str(&mut self, text: &str) -> fmt::Result {

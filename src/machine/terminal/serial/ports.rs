@@ -21,8 +21,8 @@ const NOTHING: u8 = 0xFF;
 #[derive(Debug)]
 pub(crate) struct Ports {
     base: u16,
-    /// From this time on the transmitter is reported as empty. The UART crate waits for that without a bound during set-up, and with
-    /// a host that does not read it might never become empty.
+    /// From this time on the transmitter is reported as empty. The UART crate waits for that without a bound during
+    /// set-up, and with a host that does not read it might never become empty.
     hurried: Cell<Option<u64>>,
 }
 
@@ -62,8 +62,8 @@ impl Ports {
         Port::new(self.base + offset as u16)
     }
 
-    /// Whether a UART is there that loops back. A bus that merely holds a written value for a moment does not. Tested by the modem
-    /// lines, which takes no time; or, on machines without them, by a byte.
+    /// Whether a UART is there that loops back. A bus that merely holds a written value for a moment does not. Tested
+    /// by the modem lines, which takes no time; or, on machines without them, by a byte.
     pub(crate) fn hear_themselves(&self) -> bool {
         let mut control = self.port(offsets::MCR);
         // SAFETY: a UART or nothing is there; registers are restored, and nothing is sent.
@@ -139,8 +139,8 @@ impl Backend for Ports {
     }
 }
 
-/// The line status, of which `value` was read. From a port that is gone, as that of a card may be, bytes would come without end; no
-/// UART without parity reads like that. Once it is late the transmitter counts as empty.
+/// The line status, of which `value` was read. From a port that is gone, as that of a card may be, bytes would come
+/// without end; no UART without parity reads like that. Once it is late the transmitter counts as empty.
 const fn line_status(value: u8, is_late: bool) -> u8 {
     let value = if value == NOTHING { value & !LSR::DATA_READY.bits() } else { value };
     if is_late { value | LSR::TRANSMITTER_EMPTY.bits() } else { value }

@@ -1,11 +1,12 @@
 //! Sending on a line that may stop taking bytes; without I/O.
 //!
-//! Bytes are collected into loads of as many as a 16550 queues, since asking whether the line takes more costs as much as a byte.
+//! Bytes are collected into loads of as many as a 16550 queues, since asking whether the line takes more costs as much
+//! as a byte.
 //!
-//! A host may stop reading at any moment, for a while or permanently. The main loop must not wait for it, so waits draw on an
-//! allowance. Each byte that the line takes earns more than a line at full speed needs, so that such a line loses nothing; elapsed
-//! time earns a little. Once the allowance is used up the line is *stuck*: output is dropped, its lines are counted, and the line
-//! is probed now and then. Only a probe that the line accepts ends that state.
+//! A host may stop reading at any moment, for a while or permanently. The main loop must not wait for it, so waits draw
+//! on an allowance. Each byte that the line takes earns more than a line at full speed needs, so that such a line loses
+//! nothing; elapsed time earns a little. Once the allowance is used up the line is *stuck*: output is dropped, its
+//! lines are counted, and the line is probed now and then. Only a probe that the line accepts ends that state.
 
 /// Where bytes go, and the time.
 pub(crate) trait Line {
@@ -21,7 +22,8 @@ const MOST: u64 = 300_000_000;
 const BYTE: u64 = 174_000;
 /// The fraction of elapsed time that is earned.
 const SHARE: u64 = 16;
-/// The most that the time between two probes counts: 1 ms. The host may deschedule the CPU meanwhile, which is not the line's fault.
+/// The most that the time between two probes counts: 1 ms. The host may deschedule the CPU meanwhile, which is not the
+/// line's fault.
 const GAP: u64 = 1_000_000;
 /// The shortest time between two probes of a stuck line: 10 ms.
 const PROBE: u64 = 10_000_000;
@@ -74,7 +76,8 @@ impl Transmitter {
         self.stuck
     }
 
-    /// Sends text, with a carriage return before each line feed, as terminals want it. Its end may wait for [`Transmitter::flush`].
+    /// Sends text, with a carriage return before each line feed, as terminals want it. Its end may wait for
+    /// [`Transmitter::flush`].
     pub(crate) fn write(&mut self, text: &str, line: &mut impl Line) {
         for byte in text.bytes() {
             if byte == b'\n' {
@@ -132,8 +135,8 @@ impl Transmitter {
         self.allowance > 0
     }
 
-    /// Probes a stuck line, unless it did so a moment ago, by ending the incomplete line. If the line takes bytes again, returns how
-    /// many lines were lost: the caller reports that and calls [`Transmitter::reported`].
+    /// Probes a stuck line, unless it did so a moment ago, by ending the incomplete line. If the line takes bytes
+    /// again, returns how many lines were lost: the caller reports that and calls [`Transmitter::reported`].
     pub(crate) fn resume(&mut self, line: &mut impl Line) -> Option<u64> {
         let now = line.now();
         if !self.stuck || now.saturating_sub(self.probed) < PROBE {

@@ -1,7 +1,8 @@
 //! Hostile checks: each breaks a rule for drivers, and the device and its VMM have to survive that.
 //!
-//! A device may serve or ignore the breach, refuse the write, return the buffer unused, or set `DEVICE_NEEDS_RESET`. It must work
-//! again after a reset, and must write nowhere it was not told to. No attack names memory of the kernel for the device to write.
+//! A device may serve or ignore the breach, refuse the write, return the buffer unused, or set `DEVICE_NEEDS_RESET`. It
+//! must work again after a reset, and must write nowhere it was not told to. No attack names memory of the kernel for
+//! the device to write.
 
 pub(super) mod addresses;
 pub(super) mod balloon;

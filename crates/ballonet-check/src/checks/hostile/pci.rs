@@ -460,8 +460,8 @@ fn power(d: &mut TestDevice<'_>, times: u32) -> Verdict<Reaction> {
     })
 }
 
-/// Visits the common structure by this width, but for `device_status`: a write of what is read would be no attack, and one of zeros
-/// a reset.
+/// Visits the common structure by this width, but for `device_status`: a write of what is read would be no attack, and
+/// one of zeros a reset.
 fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&mut TestDevice<'_>, usize)) {
     let status = offset_of!(CommonConfig, device_status);
     for offset in (0..d.modern_registers().common.len() / width * width).step_by(width) {

@@ -48,8 +48,9 @@ impl<P: Platform> Balloon<P> {
 
 /// Requests beside polling.
 impl<P: Platform> Balloon<P> {
-    /// Sets the balloon's size to `frames` frames and ignores the host's target from now on: for measurements, and with 0
-    /// before removal. Once [`BalloonStatus::actual`] is 0 then, or that has taken too long, call [`Balloon::shutdown`].
+    /// Sets the balloon's size to `frames` frames and ignores the host's target from now on: for measurements, and with
+    /// 0 before removal. Once [`BalloonStatus::actual`] is 0 then, or that has taken too long, call
+    /// [`Balloon::shutdown`].
     pub fn pin(&mut self, frames: u32) {
         self.plan.pin(frames);
         self.repoll |= matches!(self.state, State::Running(_));
@@ -82,8 +83,8 @@ impl<P: Platform> Balloon<P> {
     /// Has a queue (`inflate`, `deflate`, `stats`) interrupt another CPU. Queues that share a vector all move.
     ///
     /// # Errors
-    /// When the queue has no vector, the platform cannot send it there, the device does not run, or there is no memory to
-    /// remember it for after a reset.
+    /// When the queue has no vector, the platform cannot send it there, the device does not run, or there is no memory
+    /// to remember it for after a reset.
     pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
         heap::reserve(&mut self.affinities, 1)?;
         match &mut self.state {

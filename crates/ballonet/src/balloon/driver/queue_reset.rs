@@ -30,10 +30,10 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// that for the one after it, and so on without a pause: a reset of the device ends that.
     ///
     /// # Errors
-    /// When the device does not run, has no such queue, `RING_RESET` was not negotiated, or there is no memory for the list of
-    /// requests: nothing has happened then.
-    /// When the device does not finish the reset or does not take the queue again, it has been reset as a whole, and
-    /// runs unless [`BalloonStatus::failed`](crate::balloon::BalloonStatus::failed) has an error; likewise after every other error.
+    /// When the device does not run, has no such queue, `RING_RESET` was not negotiated, or there is no memory for the
+    /// list of requests: nothing has happened then. When the device does not finish the reset or does not take the
+    /// queue again, it has been reset as a whole, and runs unless
+    /// [`BalloonStatus::failed`](crate::balloon::BalloonStatus::failed) has an error; likewise after every other error.
     #[doc(alias = "virtqueue_reset")]
     pub fn reset_queue(&mut self, platform: &mut P, queue: BalloonQueue) -> Result<(), BalloonError> {
         let running = self.expect_running()?;

@@ -82,8 +82,8 @@ impl<P: BalloonPlatform> Queues<P> {
     }
 }
 
-/// Which used lengths to believe: the balloon's buffers carry nothing back, so the lengths mean nothing, and some devices
-/// count what they read.
+/// Which used lengths to believe: the balloon's buffers carry nothing back, so the lengths mean nothing, and some
+/// devices count what they read.
 pub(super) const USED_LENGTH: UsedLength = UsedLength::Lenient;
 
 /// The queues as set-up makes them, and the parts of one whose making failed. All of it goes back once the device is

@@ -419,8 +419,8 @@ fn what_a_handler_noted_and_cleared_counts() {
 }
 
 proptest! {
-    /// Whatever a port does, and whatever happens to it: tasks come in turn, registers are written by the rules, the slot
-    /// does not look without a pause, and a port that is gone says so.
+    /// Whatever a port does, and whatever happens to it: tasks come in turn, registers are written by the rules, the
+    /// slot does not look without a pause, and a port that is gone says so.
     #[test]
     fn any_port_is_survived(
         mute: bool, no_link: bool, no_answer: bool, flaps: bool, stuck in 0..=u16::MAX, prompt: bool,

@@ -90,7 +90,8 @@ impl Interface {
 
     /// What the function, whose BARs are `bars`, has to decode for its registers and its MSI-X table to be reached.
     ///
-    /// For the sake of the table alone memory is not decoded where a BAR has no address: it would decode somebody else's.
+    /// For the sake of the table alone memory is not decoded where a BAR has no address: it would decode somebody
+    /// else's.
     pub(super) fn decoding(&self, bars: &Bars) -> Command {
         let in_memory = bars.iter().filter(|bar| !bar.is_io());
         let all_placed = in_memory.map(Bar::range).all(|range| range.is_some());
@@ -104,8 +105,8 @@ impl Interface {
         }
     }
 
-    /// Maps the registers, which are decoded; what cannot be mapped is reached through configuration space, if the device
-    /// and the platform have a way there. Nothing of the device is touched.
+    /// Maps the registers, which are decoded; what cannot be mapped is reached through configuration space, if the
+    /// device and the platform have a way there. Nothing of the device is touched.
     ///
     /// # Errors
     /// When registers cannot be reached; nothing is mapped then.

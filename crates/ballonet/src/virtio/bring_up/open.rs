@@ -11,7 +11,8 @@ use crate::virtio::handle::DeviceHandle;
 use crate::virtio::spec::DeviceType;
 use crate::virtio::transport::{Mmio, MmioDevice, Transport};
 
-/// Reaches the registers of a device, if it is of this type. Nothing of the device is touched but its PCI command register.
+/// Reaches the registers of a device, if it is of this type. Nothing of the device is touched but its PCI command
+/// register.
 pub(super) fn open<P: Platform>(
     platform: &mut P,
     device: DeviceHandle,
@@ -24,7 +25,8 @@ pub(super) fn open<P: Platform>(
     }
 }
 
-/// Which version the device has is the device's choice, and there is one way to its registers: the options say nothing here.
+/// Which version the device has is the device's choice, and there is one way to its registers: the options say nothing
+/// here.
 fn open_mmio<P: Platform>(
     platform: &mut P,
     device: MmioDevice,

@@ -4,7 +4,8 @@ use crate::platform::Platform;
 use crate::virtio::queue::Quiesced;
 use crate::virtio::transport::TransportError;
 
-/// What a driver lends its device: queues and DMA memory. They return only against the proof that the device has stopped.
+/// What a driver lends its device: queues and DMA memory. They return only against the proof that the device has
+/// stopped.
 pub trait Parts<P: Platform> {
     /// Gives everything back to the platform.
     fn release(self, platform: &mut P, proof: &Quiesced);

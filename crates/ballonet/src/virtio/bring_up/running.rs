@@ -70,8 +70,8 @@ impl<P: Platform> Running<P> {
         self.device.kick(doorbell, kick);
     }
 
-    /// Puts a queue that was reset to use again, set up from scratch and with the vector that it had (2.6.1.2): size and
-    /// memory may be other ones than before.
+    /// Puts a queue that was reset to use again, set up from scratch and with the vector that it had (2.6.1.2): size
+    /// and memory may be other ones than before.
     ///
     /// # Errors
     /// When the device does not take the queue. It then stays idle until the device is reset.
@@ -87,8 +87,8 @@ impl<P: Platform> Running<P> {
         Ok(())
     }
 
-    /// Resets the device, and undoes everything but the driver's `parts`, which go back to the platform. With `failed`, the
-    /// device is told that its driver has given up.
+    /// Resets the device, and undoes everything but the driver's `parts`, which go back to the platform. With `failed`,
+    /// the device is told that its driver has given up.
     ///
     /// # Errors
     /// When the device does not finish the reset. It may go on using its memory, so the parts are leaked.
@@ -96,9 +96,9 @@ impl<P: Platform> Running<P> {
         self.quiesce(platform, failed, |platform, stopped| give_back(platform, parts, stopped))
     }
 
-    /// The same for a driver that gives its parts back itself: `release` gets the proof that the device has let go of its
-    /// memory, or the error of one that has not. Bus mastering is off then, and comes back only afterwards, if firmware had it
-    /// on.
+    /// The same for a driver that gives its parts back itself: `release` gets the proof that the device has let go of
+    /// its memory, or the error of one that has not. Bus mastering is off then, and comes back only afterwards, if
+    /// firmware had it on.
     #[doc(alias = "virtio_reset_device")]
     pub(crate) fn quiesce<R>(
         self,
@@ -110,8 +110,8 @@ impl<P: Platform> Running<P> {
     }
 }
 
-/// Resets a device and cuts it off from memory; has its memory released; then undoes interrupts and mappings, in this order,
-/// so that nobody is left with what is gone.
+/// Resets a device and cuts it off from memory; has its memory released; then undoes interrupts and mappings, in this
+/// order, so that nobody is left with what is gone.
 pub(super) fn stop<P: Platform, S, R>(
     platform: &mut P,
     device: Device<P::Registers, S>,

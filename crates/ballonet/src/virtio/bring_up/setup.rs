@@ -55,8 +55,8 @@ pub struct Setup<P: Platform> {
 
 impl<P: Platform> Setup<P> {
     /// Opens `device`, which is of the driver's type, resets it and settles the features: of those offered, what
-    /// `implemented` names for the transport and the length of the device configuration, without those that the user declines.
-    /// Once the reset is done, `was_reset` gets the proof of it.
+    /// `implemented` names for the transport and the length of the device configuration, without those that the user
+    /// declines. Once the reset is done, `was_reset` gets the proof of it.
     ///
     /// # Errors
     /// When there is no usable virtio device, or it does not agree.
@@ -106,8 +106,8 @@ impl<P: Platform> Setup<P> {
         self.device.transport().address()
     }
 
-    /// The layout of a queue that gets `limit` entries at most. A legacy device's queue has the size that the device says,
-    /// whatever the limit.
+    /// The layout of a queue that gets `limit` entries at most. A legacy device's queue has the size that the device
+    /// says, whatever the limit.
     ///
     /// # Errors
     /// When the device has no such queue, or its size is none.
@@ -156,12 +156,13 @@ impl<P: Platform> Setup<P> {
         self.queues.iter().any(|queue| queue.index == index)
     }
 
-    /// Has `make` fill `parts`, the driver's queues and buffers, and connects the queues to the device. Returns the device,
-    /// the parts and what `make` returned. The first buffers can be added now: the device sees the queues empty first.
+    /// Has `make` fill `parts`, the driver's queues and buffers, and connects the queues to the device. Returns the
+    /// device, the parts and what `make` returned. The first buffers can be added now: the device sees the queues empty
+    /// first.
     ///
     /// # Errors
-    /// When `make` fails, or the device does not take its queues. Everything is undone; the parts have gone back to the platform,
-    /// unless the device would not stop: then nobody uses their memory again.
+    /// When `make` fails, or the device does not take its queues. Everything is undone; the parts have gone back to the
+    /// platform, unless the device would not stop: then nobody uses their memory again.
     #[allow(clippy::type_complexity, reason = "the device, and what it was lent")]
     pub fn connect<T: Parts<P>, R, E: From<BringUpError>>(
         mut self,

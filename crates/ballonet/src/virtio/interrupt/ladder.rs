@@ -1,7 +1,8 @@
 //! The ladder: each mode is tried in its order, or the one that the caller names.
 //!
-//! A step that fails is undone fully before the next: vectors given back, the device's vector registers at `NO_VECTOR`, the
-//! MSI-X table and the command register as they were found. All this happens before `DRIVER_OK`, while the device is silent.
+//! A step that fails is undone fully before the next: vectors given back, the device's vector registers at `NO_VECTOR`,
+//! the MSI-X table and the command register as they were found. All this happens before `DRIVER_OK`, while the device
+//! is silent.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -1,6 +1,7 @@
 //! The ladder of interrupt modes: a vector to each queue, one for all, the interrupt line, none.
 //!
-//! [`Interrupts`] are what came of it; `ladder` tries the modes. A device that is no PCI function has its line, or none.
+//! [`Interrupts`] are what came of it; `ladder` tries the modes. A device that is no PCI function has its line, or
+//! none.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -59,8 +59,9 @@ impl RingLayout {
         layout.map(Self)
     }
 
-    /// The layout of a queue for which a device says `size`, in the format of the accepted `features`, of at most `limit`
-    /// entries. The queue of a legacy device on PCI has that size and no other. `None` where there is no such queue.
+    /// The layout of a queue for which a device says `size`, in the format of the accepted `features`, of at most
+    /// `limit` entries. The queue of a legacy device on PCI has that size and no other. `None` where there is no such
+    /// queue.
     pub fn for_device(transport: TransportKind, features: Features, size: u16, limit: u16) -> Option<Self> {
         let most = size.min(limit.max(1));
         let legacy = |size| SplitLayout::new(size, Alignment::Legacy).map(|layout| Self(FormatLayout::Split(layout)));

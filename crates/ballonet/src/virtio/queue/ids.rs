@@ -1,7 +1,7 @@
 //! The ids of a queue: which are free, and which a request has.
 //!
-//! In a split queue an id is a descriptor, and a chain has one for each of its own; in a packed queue it names a buffer,
-//! and a chain has a single one.
+//! In a split queue an id is a descriptor, and a chain has one for each of its own; in a packed queue it names a
+//! buffer, and a chain has a single one.
 
 use alloc::boxed::Box;
 

@@ -15,7 +15,8 @@ pub(super) struct Tables<M> {
 }
 
 impl<M: DmaMemory> Tables<M> {
-    /// The tables of a queue of `size`, if the options ask for any. Where there is no memory for them, chains go without.
+    /// The tables of a queue of `size`, if the options ask for any. Where there is no memory for them, chains go
+    /// without.
     pub(super) fn allocate<P>(platform: &mut P, size: u16, options: QueueOptions) -> Option<Self>
     where
         P: Platform<Memory = M>,

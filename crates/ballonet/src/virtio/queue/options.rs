@@ -8,8 +8,8 @@ use crate::virtio::transport_kind::TransportKind;
 pub struct QueueOptions {
     /// `EVENT_IDX` was negotiated.
     pub event_idx: bool,
-    /// `IN_ORDER` was negotiated: the device is done with requests in the order in which it was shown them, and may say so
-    /// of several at a time (2.7.9, 2.8.9).
+    /// `IN_ORDER` was negotiated: the device is done with requests in the order in which it was shown them, and may say
+    /// so of several at a time (2.7.9, 2.8.9).
     pub in_order: bool,
     /// `INDIRECT_DESC` was negotiated, and chains of two to this many segments go through a table of their own, so that
     /// they take one descriptor of the queue. 0 and 1: none do.
@@ -19,8 +19,8 @@ pub struct QueueOptions {
 }
 
 impl QueueOptions {
-    /// The options of a queue after negotiation. Tables of up to `indirect_entries` descriptors are used where the device
-    /// accepted them; a legacy device's lengths are ignored.
+    /// The options of a queue after negotiation. Tables of up to `indirect_entries` descriptors are used where the
+    /// device accepted them; a legacy device's lengths are ignored.
     pub(crate) fn for_device(
         transport: TransportKind,
         features: Features,

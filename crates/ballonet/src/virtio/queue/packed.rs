@@ -85,8 +85,8 @@ impl<M: DmaMemory> PackedRing<M> {
         Ok(())
     }
 
-    /// How far ahead the descriptor is by which the device has returned `completions` more chains, if all are of average
-    /// length; it returns that one some time in any case.
+    /// How far ahead the descriptor is by which the device has returned `completions` more chains, if all are of
+    /// average length; it returns that one some time in any case.
     fn distance<T>(&self, completions: u16, shadow: &Shadow<T>) -> u16 {
         let taken = self.size() - shadow.free();
         (completions - 1) * (taken / shadow.outstanding().max(1))

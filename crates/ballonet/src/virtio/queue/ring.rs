@@ -111,8 +111,8 @@ impl<M: DmaMemory> Ring<M> {
         }
     }
 
-    /// Whether `completions` more requests, `batched` among them, are done already. Also where the device broke the rules,
-    /// which popping will name.
+    /// Whether `completions` more requests, `batched` among them, are done already. Also where the device broke the
+    /// rules, which popping will name.
     pub(super) fn is_done<T>(&self, completions: u16, batched: Option<Used>, shadow: &Shadow<T>) -> bool {
         match self {
             Self::Split(ring) => ring.is_done(completions, shadow),

@@ -1,5 +1,5 @@
-//! What a queue knows of its requests in flight: kept where the device cannot write, so that what the device says can be
-//! held against it.
+//! What a queue knows of its requests in flight: kept where the device cannot write, so that what the device says can
+//! be held against it.
 
 use alloc::boxed::Box;
 
@@ -136,7 +136,8 @@ impl<T> Shadow<T> {
         Ok(self.get(id)?.place.descriptors)
     }
 
-    /// `IN_ORDER`: how many requests are done when that which the device names by `id` is, since the last that came back.
+    /// `IN_ORDER`: how many requests are done when that which the device names by `id` is, since the last that came
+    /// back.
     pub(super) fn batch(&self, id: u32) -> Result<u16, QueueError> {
         let came_back = self.added - u64::from(self.outstanding);
         // No more than are in flight.

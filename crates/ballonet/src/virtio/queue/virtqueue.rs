@@ -1,8 +1,9 @@
 //! A virtqueue: whose a request is, what is free, what came back, and that all of it goes back in the end.
 //!
-//! A driver moves what it lends to the device into the queue as a *token*, and gets it back when the device is done: while a
-//! buffer is in flight the queue owns it. After a reset of the device, or of the queue alone, [`Virtqueue::drain`] returns
-//! what the device never finished. How chains lie in memory, and how each side tells the other of them, is the [`Ring`]'s.
+//! A driver moves what it lends to the device into the queue as a *token*, and gets it back when the device is done:
+//! while a buffer is in flight the queue owns it. After a reset of the device, or of the queue alone,
+//! [`Virtqueue::drain`] returns what the device never finished. How chains lie in memory, and how each side tells the
+//! other of them, is the [`Ring`]'s.
 
 use super::chain::{Chain, Completion};
 use super::error::{QueueError, Refusal, Rejected};
@@ -18,12 +19,14 @@ use crate::bus::{DmaMemory, OutOfMemory};
 use crate::platform::Platform;
 use crate::virtio::barrier;
 
-/// A virtqueue with its memory. `T` is a request's token: whatever the request lends to the device, or `()`. The queue owns it
-/// until [`pop`](Self::pop) returns it with the completion, or [`release`](Self::release) with what never completed.
+/// A virtqueue with its memory. `T` is a request's token: whatever the request lends to the device, or `()`. The queue
+/// owns it until [`pop`](Self::pop) returns it with the completion, or [`release`](Self::release) with what never
+/// completed.
 ///
 /// The order of use is [`add`](Self::add) (any number), [`arm`](Self::arm), and
 /// [`Running::publish`](crate::virtio::Running::publish), which kicks if the device asks for it. After an interrupt,
-/// [`pop`](Self::pop) until `None`. If requests are still outstanding then, `arm` again: where it returns `false`, pop again.
+/// [`pop`](Self::pop) until `None`. If requests are still outstanding then, `arm` again: where it returns `false`, pop
+/// again.
 #[derive(Debug)]
 pub struct Virtqueue<M: DmaMemory, T> {
     index: QueueIndex,
@@ -80,8 +83,8 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.poisoned
     }
 
-    /// Gives the memory back to the platform, and the tokens of outstanding requests to the caller. Panics if `proof` is for
-    /// another queue.
+    /// Gives the memory back to the platform, and the tokens of outstanding requests to the caller. Panics if `proof`
+    /// is for another queue.
     pub fn release<P, S>(self, platform: &mut P, proof: &S) -> impl Iterator<Item = T> + use<P, S, M, T>
     where
         P: Platform<Memory = M>,
@@ -142,8 +145,8 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.ring.publish()
     }
 
-    /// A kick for the requests that the device has been shown, which it has not asked for: for one that may have forgotten
-    /// an earlier one.
+    /// A kick for the requests that the device has been shown, which it has not asked for: for one that may have
+    /// forgotten an earlier one.
     pub(crate) fn kick(&self) -> Kick {
         self.ring.kick()
     }
@@ -163,8 +166,8 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
     /// Asks for an interrupt once `completions` more requests are done: at least 1, and at most as many as are
     /// outstanding, so that it is sure to come. `false` if they already are, in which case none may come: pop them.
     ///
-    /// A packed queue counts descriptors. Among chains of different lengths the interrupt may come some requests earlier
-    /// or later.
+    /// A packed queue counts descriptors. Among chains of different lengths the interrupt may come some requests
+    /// earlier or later.
     #[must_use = "where it says false no interrupt may come"]
     pub fn arm(&mut self, completions: u16) -> bool {
         let completions = completions.clamp(1, self.shadow.outstanding().max(1));
@@ -185,8 +188,8 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.index
     }
 
-    /// Takes back everything in flight. `proof` says that the device has stopped using the queue; panics if it is for another
-    /// queue. The queue cannot be used afterwards.
+    /// Takes back everything in flight. `proof` says that the device has stopped using the queue; panics if it is for
+    /// another queue. The queue cannot be used afterwards.
     pub(crate) fn drain<S: Stopped>(&mut self, proof: &S) -> impl Iterator<Item = T> + use<'_, S, M, T> {
         self.expect_covered(proof);
         self.batch = None;

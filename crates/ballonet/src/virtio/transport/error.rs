@@ -86,7 +86,8 @@ pub enum TransportError {
         /// What the register held afterwards; 0xffff is the device's way to refuse.
         read: u16,
     },
-    /// The queue's size is 0, not a power of two where it must be, or beyond what the device or the specification allows.
+    /// The queue's size is 0, not a power of two where it must be, or beyond what the device or the specification
+    /// allows.
     #[display("{device}: queue {queue} has {size} entries")]
     QueueSize {
         /// The device.

@@ -244,8 +244,8 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
         self.set_vector(legacy::QUEUE_MSIX_VECTOR, vector)
     }
 
-    /// The size is the device's own, and the rings lie where [`crate::virtio::queue::Alignment::Legacy`] has them: the device works out
-    /// their addresses from that of the descriptor table.
+    /// The size is the device's own, and the rings lie where [`crate::virtio::queue::Alignment::Legacy`] has them: the
+    /// device works out their addresses from that of the descriptor table.
     pub(super) fn enable_queue(
         &mut self,
         queue: QueueIndex,

@@ -1,8 +1,8 @@
 //! The virtio-mmio transport (virtio 1.4, 4.2): registers at a fixed address of memory, and one interrupt line.
 //!
-//! There is no bus to find it by: firmware or the user says where it is ([`MmioDevice`]). Its registers have two versions.
-//! Version 2 differs from the modern registers of PCI in their places and widths only; version 1 is the legacy interface
-//! (4.2.4), whose queues lie in one block of pages of which the device is told the first.
+//! There is no bus to find it by: firmware or the user says where it is ([`MmioDevice`]). Its registers have two
+//! versions. Version 2 differs from the modern registers of PCI in their places and widths only; version 1 is the
+//! legacy interface (4.2.4), whose queues lie in one block of pages of which the device is told the first.
 //!
 //! Registers are accessed with 32 bits, the device configuration with the widths of its fields (4.2.2.2).
 

@@ -1,7 +1,7 @@
 //! The operations of a virtio transport, by one enum under which a driver does not see which transport it has.
 //!
-//! Which one it is shows only at run time; each operation costs a match, which for a kick is one branch that always goes
-//! the same way. A transport is a file here, an arm of [`AnyTransport`], and a way to open it (`super::handle`).
+//! Which one it is shows only at run time; each operation costs a match, which for a kick is one branch that always
+//! goes the same way. A transport is a file here, an arm of [`AnyTransport`], and a way to open it (`super::handle`).
 //!
 //! By the names that C drivers know; operations of one transport alone are refused, or find nothing, on the others:
 //!
@@ -89,8 +89,8 @@ impl QueueResetState {
 
 /// A device's registers, by one of the transports.
 ///
-/// An operation is a single step; [`super::Device`] knows their order, so the steps of starting and kicking a queue are not
-/// public.
+/// An operation is a single step; [`super::Device`] knows their order, so the steps of starting and kicking a queue are
+/// not public.
 #[derive(Debug)]
 pub struct Transport<R>(pub(super) AnyTransport<R>);
 
@@ -215,8 +215,8 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         each!(&mut self.0, transport => transport.queue_size(queue))
     }
 
-    /// Tells a legacy device's registers that MSI-X is on or off: the vectors are there only then, and the configuration
-    /// moves behind them.
+    /// Tells a legacy device's registers that MSI-X is on or off: the vectors are there only then, and the
+    /// configuration moves behind them.
     pub(super) fn set_msix(&mut self, on: bool) {
         if let AnyTransport::Legacy(legacy) = &mut self.0 {
             legacy.set_msix(on);

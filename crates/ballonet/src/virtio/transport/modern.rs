@@ -266,8 +266,8 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
             return Err(TransportError::QueueEnable { device, queue, enabled });
         }
         let doorbell = self.doorbell(queue)?;
-        // Also where it is what the register says: after a reset of the queue there are devices that say the largest size
-        // and mean the last one.
+        // Also where it is what the register says: after a reset of the queue there are devices that say the largest
+        // size and mean the last one.
         self.common.write16(offset_of!(CommonConfig, queue_size), size);
         self.common.write64(offset_of!(CommonConfig, queue_desc), addresses.descriptors);
         self.common.write64(offset_of!(CommonConfig, queue_driver), addresses.driver);

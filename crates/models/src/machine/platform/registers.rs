@@ -7,8 +7,8 @@ use super::REGISTER;
 use super::config::ModelConfig;
 use crate::machine::Machine;
 
-/// A mapped window, or one that is reached through configuration space. An access out of bounds or misaligned panics, as
-/// the contract demands.
+/// A mapped window, or one that is reached through configuration space. An access out of bounds or misaligned panics,
+/// as the contract demands.
 pub struct ModelRegisters {
     pub(super) machine: Machine,
     pub(super) path: Path,

@@ -13,8 +13,8 @@ pub(in crate::virtio::queue) struct PackedLayout {
 }
 
 impl PackedLayout {
-    /// The layout of a queue of `size` entries, or `None` if that is 0 or above 32768 (2.8.10.1). It need be no power of
-    /// two.
+    /// The layout of a queue of `size` entries, or `None` if that is 0 or above 32768 (2.8.10.1). It need be no power
+    /// of two.
     pub(in crate::virtio::queue) const fn new(size: u16) -> Option<Self> {
         if size != 0 && size <= QUEUE_SIZE_MAX { Some(Self { size }) } else { None }
     }

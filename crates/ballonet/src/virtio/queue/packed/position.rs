@@ -34,7 +34,8 @@ impl Position {
     #[inline]
     pub(super) const fn since(self, earlier: Self, size: u16) -> u32 {
         let laps = 2 * size as u32;
-        // What the other side names may lie beyond the ring; what we name does not, so one lap too many is all there can be.
+        // What the other side names may lie beyond the ring; what we name does not, so one lap too many is all there
+        // can be.
         let distance = self.index(size) + laps - earlier.index(size) % laps;
         if distance < laps { distance } else { distance - laps }
     }

@@ -83,8 +83,8 @@ impl MmioDevice {
         self.window.device
     }
 
-    /// Reads what the device is; `None` for a placeholder, which is no error. No register is written, and of a placeholder
-    /// only the first three are read.
+    /// Reads what the device is; `None` for a placeholder, which is no error. No register is written, and of a
+    /// placeholder only the first three are read.
     ///
     /// # Errors
     /// When no virtio device is there that this library could drive, whatever its type.

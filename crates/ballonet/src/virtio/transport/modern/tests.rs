@@ -174,7 +174,8 @@ fn a_doorbell_outside_of_the_doorbells_or_off_its_boundary_is_refused() {
     }
 }
 
-/// What is written by a kick of queue 1 after 77 buffers, with these features accepted, by a device that calls it 0x701.
+/// What is written by a kick of queue 1 after 77 buffers, with these features accepted, by a device that calls it
+/// 0x701.
 fn kick_with(features: Features) -> Vec<Access> {
     use crate::virtio::device::Device;
     use crate::virtio::negotiation::Wanted;

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 
 use ballonet::platform::Registers;
 use spin::Mutex;
-use virtio_drivers::transport::{DeviceStatus, Transport};
+use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 
 /// The registers (virtio 1.4, 4.2.2 and 4.2.4).
 mod register {
@@ -66,7 +66,11 @@ impl<T: Transport> Device<T> {
         match register {
             register::MAGIC_VALUE => MAGIC,
             register::VERSION => 2 - u32::from(self.transport.requires_legacy_layout()),
-            register::DEVICE_ID => self.transport.device_type() as u32,
+            register::DEVICE_ID => match self.transport.device_type() {
+                // `virtio-drivers` 0.13 takes a transitional balloon, PCI device 0x1002, for type 13, which nobody makes.
+                DeviceType::MemoryBalloon => DeviceType::MemoryBallooning as u32,
+                other => other as u32,
+            },
             register::DEVICE_FEATURES => word(self.transport.read_device_features() & !NOT_OFFERED, self.features_word),
             register::QUEUE_SIZE_LIMIT => self.transport.max_queue_size(self.queue),
             register::QUEUE_FRAME | register::QUEUE_READY => self.transport.queue_used(self.queue).into(),

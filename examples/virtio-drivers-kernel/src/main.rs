@@ -36,8 +36,10 @@ fn kernel_main() -> ! {
 /// The balloon, as `virtio-drivers` finds it.
 fn transport() -> PciTransport {
     let mut root = PciRoot::new(hal::Ports);
-    let balloon = Some(DeviceType::MemoryBallooning);
-    let found = root.enumerate_bus(0).find(|(_, info)| virtio_device_type(info) == balloon);
+    // It takes QEMU's, which is transitional, for the second of these.
+    let balloons = [DeviceType::MemoryBallooning, DeviceType::MemoryBalloon];
+    let is_one = |device| balloons.contains(&device);
+    let found = root.enumerate_bus(0).find(|(_, info)| virtio_device_type(info).is_some_and(is_one));
     let (place, _) = found.expect("there is no balloon");
     root.set_command(place, Command::MEMORY_SPACE | Command::BUS_MASTER);
     PciTransport::new::<KernelHal, _>(&mut root, place).expect("it has no modern interface")

@@ -1,7 +1,7 @@
 use std::vec;
 use std::vec::Vec;
 
-use virtio_drivers::transport::{DeviceType, InterruptStatus};
+use virtio_drivers::transport::InterruptStatus;
 use virtio_drivers::{Error, Result};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 

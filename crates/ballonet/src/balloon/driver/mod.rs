@@ -40,7 +40,7 @@ use crate::virtio::{DeviceHandle, InterruptMode, Interrupts, TransportKind};
 
 /// A driver and its device. `P` is the platform; pass the same value to every call.
 ///
-/// It is some 3 KiB by value, and no part of it is boxed.
+/// The value is some 4.5 KiB: no part of it is boxed.
 ///
 /// End it by [`Balloon::shutdown`]. Dropping it leaves the device running in memory without an owner.
 #[must_use = "a balloon works only while it is polled"]

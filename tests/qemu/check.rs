@@ -1,5 +1,6 @@
 //! `mode=check` on QEMU: the device passes all checks except known failures; reported in JSON and TAP.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
@@ -18,11 +19,17 @@ const KNOWN_PACKED: [&str; 4] = [
     "frame-numbers-may-be-cut-in-two",
     "direct-and-indirect-may-mix",
 ];
+/// QEMU aborts in this hostile check (docs/findings.md).
+const FATAL: &str = "hostile-packed-table-of-0-bytes";
+/// In this one the driver makes a queue larger than its memory, so that the device writes past it: a warning.
+const HARMED: &str = "hostile-queue-grows-while-enabled";
 /// QEMU fails these checks, which only warn.
 const WARNED: [&str; 1] = ["the-first-interrupt-can-be-suppressed"];
 /// The exit statuses for success and failure, by isa-debug-exit.
 const SUCCESS: i32 = 33;
 const FAILURE: i32 = 35;
+/// The signal of a failed assertion.
+const SIGABRT: i32 = 6;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let cell = |version, balloon: &str, line: &str| {
@@ -100,6 +107,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         vm.line_with("there is no isa-debug-exit at port 0xf4 to take a status")?;
         ends_with(vm, 0)
     }));
+    for version in [Version::V7_2, Version::V10_0] {
+        for (ring, balloon) in [("split", "free-page-reporting=on"), ("packed", "packed=on,free-page-reporting=on")] {
+            let hostile = cell(version, balloon, &format!("log=json checks=hostile,-{FATAL}"));
+            trials.push(trial(format!("check::{version}::hostile_{ring}"), hostile, survives));
+        }
+        let fatal = cell(version, "packed=on", &format!("log=json checks={FATAL}"));
+        trials.push(trial(format!("check::{version}::a_packed_table_of_0_bytes_ends_qemu"), fatal, ends_in_check));
+    }
     for milliseconds in [20, 2] {
         for (version, balloon) in [(Version::V7_2, ""), (Version::V10_0, "vectors=6,packed=on,in_order=on")] {
             let moved = cell(version, balloon, "log=json checks=-ring-indices-wrap");
@@ -108,6 +123,29 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
     }
     trials
+}
+
+/// The device survives each hostile check, works afterwards, and writes nowhere it must not.
+fn survives(vm: &mut Vm) -> Outcome {
+    loop {
+        let event = vm.event_where("check or checks", |event| ["check", "checks"].contains(&event.name()))?;
+        if event.name() == "checks" {
+            ensure!(event.flag("ok")? && event.get("ended").is_none(), "{event}");
+            ensure!(event.count("passed")? > 350 && event.count("troubled")? == 0, "most checks should apply: {event}");
+            return ends_with(vm, SUCCESS);
+        }
+        ensure!(event.flag("ok")? || event.text("name")? == HARMED, "{event}");
+    }
+}
+
+/// The last words name the check in which QEMU dies.
+fn ends_in_check(vm: &mut Vm) -> Outcome {
+    vm.event_where("check-started", |event| {
+        event.name() == "check-started" && event.text("name").is_ok_and(|name| name == FATAL)
+    })?;
+    let status = vm.end()?;
+    ensure!(status.signal() == Some(SIGABRT), "QEMU should abort: {status}");
+    Ok(())
 }
 
 fn ends_with(vm: &mut Vm, code: i32) -> Outcome {

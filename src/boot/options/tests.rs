@@ -125,8 +125,8 @@ fn an_unknown_key_is_quoted_and_the_valid_ones_are_listed() {
     assert_eq!(
         warnings[0].to_string(),
         "unknown option `colour`; valid: mode, irq, transport, access, ring, features, queue-size, request, report-age, \
-         report-threshold, report-budget, oom-cooldown, poison, work, cpus, affinity, hotplug, poweroff, checks, tap, log, \
-         term, screen, virtio_mmio.device, verbose, test, list"
+         report-threshold, report-budget, oom-cooldown, poison, work, cpus, affinity, hotplug, poweroff, checks, device, writes, \
+         tap, log, term, screen, virtio_mmio.device, verbose, test, list"
     );
 }
 

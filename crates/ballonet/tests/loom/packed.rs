@@ -4,8 +4,7 @@ use core::mem::offset_of;
 
 use ballonet::platform::DmaMemory;
 use ballonet::virtio::spec::{
-    Descriptor, DescriptorFlags, POSITION_WRAP, PackedDescriptor, RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE,
-    RING_EVENT_ENABLE,
+    DescriptorFlags, POSITION_WRAP, PackedDescriptor, RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_EVENT_ENABLE,
 };
 use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingFormat, RingLayout, Virtqueue};
 use loom::sync::atomic::{Ordering, fence};
@@ -45,7 +44,7 @@ impl Layout {
     }
 
     fn driver(self) -> usize {
-        (usize::from(self.size) * size_of::<Descriptor>()).next_multiple_of(64)
+        (usize::from(self.size) * size_of::<PackedDescriptor>()).next_multiple_of(64)
     }
 
     fn device(self) -> usize {
@@ -65,7 +64,7 @@ impl Layout {
 fn fields(layout: Layout) -> Vec<(usize, Width)> {
     let mut fields = vec![(layout.driver(), Width::Four), (layout.device(), Width::Four)];
     for entry in 0..usize::from(layout.size()) {
-        let descriptor = entry * size_of::<Descriptor>();
+        let descriptor = entry * size_of::<PackedDescriptor>();
         fields.push((descriptor + offset_of!(PackedDescriptor, addr), Width::Eight));
         fields.push((descriptor + offset_of!(PackedDescriptor, len), Width::Four));
         fields.push((descriptor + offset_of!(PackedDescriptor, id), Width::Two));
@@ -91,7 +90,7 @@ impl Place {
     }
 
     fn at(self) -> usize {
-        usize::from(self.offset) * size_of::<Descriptor>()
+        usize::from(self.offset) * size_of::<PackedDescriptor>()
     }
 
     fn word(self) -> u16 {

@@ -4,7 +4,8 @@ use core::mem::offset_of;
 
 use ballonet::platform::DmaMemory;
 use ballonet::virtio::spec::{
-    AVAILABLE_F_NO_INTERRUPT, AvailableRing, Descriptor, DescriptorFlags, USED_F_NO_NOTIFY, UsedElement, UsedRing,
+    AVAILABLE_F_NO_INTERRUPT, AvailableRing, Descriptor as RingDescriptor, DescriptorFlags, USED_F_NO_NOTIFY,
+    UsedElement, UsedRing,
 };
 use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingFormat, RingLayout, Virtqueue};
 use loom::sync::atomic::{Ordering, fence};
@@ -43,7 +44,7 @@ impl Layout {
     }
 
     fn available(self) -> usize {
-        usize::from(self.size) * size_of::<Descriptor>()
+        usize::from(self.size) * size_of::<RingDescriptor>()
     }
 
     fn used_event(self) -> usize {
@@ -72,11 +73,11 @@ impl Layout {
 fn fields(layout: Layout) -> Vec<(usize, Width)> {
     let mut fields = Vec::new();
     for entry in 0..usize::from(layout.size()) {
-        let descriptor = entry * size_of::<Descriptor>();
-        fields.push((descriptor + offset_of!(Descriptor, addr), Width::Eight));
-        fields.push((descriptor + offset_of!(Descriptor, len), Width::Four));
-        fields.push((descriptor + offset_of!(Descriptor, flags), Width::Two));
-        fields.push((descriptor + offset_of!(Descriptor, next), Width::Two));
+        let descriptor = entry * size_of::<RingDescriptor>();
+        fields.push((descriptor + offset_of!(RingDescriptor, addr), Width::Eight));
+        fields.push((descriptor + offset_of!(RingDescriptor, len), Width::Four));
+        fields.push((descriptor + offset_of!(RingDescriptor, flags), Width::Two));
+        fields.push((descriptor + offset_of!(RingDescriptor, next), Width::Two));
         fields.push((layout.available() + offset_of!(AvailableRing, ring) + entry * size_of::<u16>(), Width::Two));
         let used = layout.used() + offset_of!(UsedRing, ring) + entry * size_of::<UsedElement>();
         fields.push((used, Width::Four));
@@ -108,15 +109,15 @@ impl Device {
     }
 
     fn descriptor(&self, index: u16) -> (Descriptor, Option<u16>) {
-        let at = usize::from(index) * size_of::<Descriptor>();
-        let flags = self.memory.load16(at + offset_of!(Descriptor, flags));
+        let at = usize::from(index) * size_of::<RingDescriptor>();
+        let flags = self.memory.load16(at + offset_of!(RingDescriptor, flags));
         let descriptor = Descriptor {
-            address: self.memory.load64(at + offset_of!(Descriptor, addr)),
-            length: self.memory.load32(at + offset_of!(Descriptor, len)),
+            address: self.memory.load64(at + offset_of!(RingDescriptor, addr)),
+            length: self.memory.load32(at + offset_of!(RingDescriptor, len)),
             writable: flags & DescriptorFlags::WRITE.bits() != 0,
         };
-        let next =
-            (flags & DescriptorFlags::NEXT.bits() != 0).then(|| self.memory.load16(at + offset_of!(Descriptor, next)));
+        let next = (flags & DescriptorFlags::NEXT.bits() != 0)
+            .then(|| self.memory.load16(at + offset_of!(RingDescriptor, next)));
         (descriptor, next)
     }
 

@@ -108,6 +108,9 @@ fn value(stats: &Value, name: &str) -> Option<u64> {
     stats[name].as_u64().filter(|value| *value != u64::MAX)
 }
 
+/// What of the total is neither free nor used at most, in MiB: the kernel's image and the allocator's records.
+const IMAGE: u64 = 8;
+
 /// The figures from the kernel's console, compared with the statistics that the kernel sends through its device.
 fn kernel_figures(terminal: &Terminal, machine: &mut Machine) -> Outcome {
     until("the kernel's figures to be those of its statistics", || {
@@ -117,12 +120,14 @@ fn kernel_figures(terminal: &Terminal, machine: &mut Machine) -> Outcome {
         };
         let screen = terminal.screen();
         let line = screen.lines().find(|line| line.starts_with("kernel")).unwrap_or_default();
-        let near = |word: &str, bytes: u64| {
-            number_after(line, word).is_some_and(|shown| shown.abs_diff(bytes / MIB) <= TOLERANCE)
+        let near = |word: &str, bytes: u64, tolerance: u64| {
+            number_after(line, word).is_some_and(|shown| shown.abs_diff(bytes / MIB) <= tolerance)
         };
         // The statistics alone cause kicks and interrupts.
         let counts = ["kicks ", "irqs "].map(|word| number_after(line, word).unwrap_or_default());
-        let fits = near("free ", free) && near("used ", total - free) && counts.iter().all(|count| *count > 0);
+        let fits = near("free ", free, TOLERANCE)
+            && near("used ", total - free, IMAGE)
+            && counts.iter().all(|count| *count > 0);
         Ok(fits.then_some(()))
     })
     .map_err(|error| format!("{error}:\n{}", terminal.screen()).into())

@@ -6,9 +6,7 @@ use std::fmt::Write;
 
 use arbitrary::Arbitrary;
 use ballonet::pci::listing::{Details, Line};
-use ballonet::pci::{
-    self, AddressRange, Bdf, BridgeWindows, BusRange, Function, HostWindows, Msix, Node, Tree,
-};
+use ballonet::pci::{self, AddressRange, Bdf, BridgeWindows, BusRange, Function, HostWindows, Msix, Node, Tree};
 use ballonet::platform::RegisterWindow;
 use ballonet::virtio::{self, Capabilities};
 

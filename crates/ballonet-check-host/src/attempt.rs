@@ -254,9 +254,7 @@ impl Watch<'_> {
         if self.done.is_none() && now.duration_since(self.start) >= total {
             return Some(End::Down(Verdict::Hung, format!("the checks did not end in {:.0} s", total.as_secs_f64())));
         }
-        late.then(|| {
-            End::Down(Verdict::Hung, format!("no progress in {:.1} s: {}", limit.as_secs_f64(), self.state()))
-        })
+        late.then(|| End::Down(Verdict::Hung, format!("no progress in {:.1} s: {}", limit.as_secs_f64(), self.state())))
     }
 
     fn measure(&mut self, now: Instant) -> Option<End> {

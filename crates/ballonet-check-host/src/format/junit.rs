@@ -39,7 +39,8 @@ fn case(record: &Record, chapter: &str, report: &Report) -> TestCase {
     status.set_message(format!("{known}{}: {}", record.verdict, first_line(detail)));
     status.set_type(record.check.severity.word());
     if record.verdict >= Verdict::Lost {
-        let harm = if record.check.is_hostile() { format!("harm: {}\n", record.verdict.tier().word()) } else { String::new() };
+        let harm =
+            if record.check.is_hostile() { format!("harm: {}\n", record.verdict.tier().word()) } else { String::new() };
         status.set_description(format!("{}\n{harm}{detail}", demand(record.check)));
     }
     let mut case = TestCase::new(record.check.name, status);

@@ -72,11 +72,7 @@ pub(super) const CHECKS: &[Check] = &[
         "the page of each queue is 0 after a reset",
         |device| {
             device.begin()?;
-            for queue in device.present() {
-                let page = device.in_use(queue);
-                ensure!(page == 0, "queue {queue} has page {page:#x} after a reset");
-            }
-            Ok(())
+            expect_no_pages(device)
         },
     ),
     on_device(
@@ -104,11 +100,7 @@ pub(super) const CHECKS: &[Check] = &[
             device.start(&setup)?;
             device.exchange(16, &Shape::PLAIN)?;
             device.stop()?;
-            for queue in device.present() {
-                let page = device.in_use(queue);
-                ensure!(page == 0, "queue {queue} has page {page:#x} after a reset");
-            }
-            Ok(())
+            expect_no_pages(device)
         },
     ),
     on_device(
@@ -249,6 +241,15 @@ pub(super) const CHECKS: &[Check] = &[
         },
     ),
 ];
+
+/// Fails unless the page of each queue is 0, as after a reset.
+fn expect_no_pages(device: &mut TestDevice<'_>) -> Verdict {
+    for queue in device.present() {
+        let page = device.in_use(queue);
+        ensure!(page == 0, "queue {queue} has page {page:#x} after a reset");
+    }
+    Ok(())
+}
 
 /// The queues that are set up, and their pages.
 fn pages(device: &TestDevice<'_>) -> alloc::vec::Vec<(u16, u32)> {

@@ -2,6 +2,7 @@
 
 use core::mem::offset_of;
 
+use super::function_reset::Header;
 use super::{Role, Shape, TestDevice};
 use crate::check::{Reaction, Stop, Verdict, skip_unless};
 use crate::platform::Mapped;
@@ -141,6 +142,18 @@ impl TestDevice<'_> {
         self.platform.unmap(table);
         self.platform.unmap(pending);
         Ok(())
+    }
+
+    /// What the function needs of its header.
+    pub(crate) fn header(&mut self) -> Header {
+        let bdf = self.pci_function().function.bdf;
+        Header::read(&self.platform.config(), bdf)
+    }
+
+    /// Writes it again.
+    pub(crate) fn restore_header(&mut self, header: &Header) {
+        let bdf = self.pci_function().function.bdf;
+        header.restore(&mut self.platform.config(), bdf);
     }
 
     /// Resets the function and restores its header; `false` if it has no such reset.

@@ -2,7 +2,7 @@
 
 use super::PciFunction;
 use crate::platform::AnyPlatform;
-use ballonet::pci::ConfigSpace;
+use ballonet::pci::{Bdf, ConfigSpace};
 
 /// Capability IDs.
 const PCI_EXPRESS: u8 = 0x10;
@@ -18,15 +18,30 @@ const AF_HAS_RESET: u8 = 1 << 1;
 const AF_CONTROL: u16 = 4;
 /// How long the function may take, in nanoseconds (PCIe 6.6.2).
 const DURATION: u64 = 100_000_000;
-/// What a reset clears and the function needs: the BARs, the interrupt line, and last the command register.
+/// What a reset or D3 clears and the function needs: the BARs, the interrupt line, and last the command register.
 const KEPT: [u16; 8] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x3c, 0x04];
+
+/// What a function needs of its header, as it was read.
+pub(crate) struct Header([(u16, u32); KEPT.len()]);
+
+impl Header {
+    pub(super) fn read(config: &impl ConfigSpace, bdf: Bdf) -> Self {
+        Self(KEPT.map(|offset| (offset, config.read32(bdf, offset))))
+    }
+
+    pub(super) fn restore(&self, config: &mut impl ConfigSpace, bdf: Bdf) {
+        for (offset, value) in self.0 {
+            config.write32(bdf, offset, value);
+        }
+    }
+}
 
 impl PciFunction {
     /// Resets the function and restores its header; `false` if it has no such reset.
     pub(super) fn reset_function(&self, platform: &mut dyn AnyPlatform) -> bool {
         let bdf = self.function.bdf;
         let Some(start) = self.reset_control(platform) else { return false };
-        let kept = KEPT.map(|offset| (offset, platform.config().read32(bdf, offset)));
+        let header = Header::read(&platform.config(), bdf);
         match start {
             Control::Express(at) => {
                 let value = platform.config().read16(bdf, at);
@@ -38,9 +53,7 @@ impl PciFunction {
         while platform.now().saturating_sub(begin) < DURATION {
             platform.relax();
         }
-        for (offset, value) in kept {
-            platform.config().write32(bdf, offset, value);
-        }
+        header.restore(&mut platform.config(), bdf);
         true
     }
 

@@ -243,16 +243,7 @@ impl TestDevice<'_> {
         let addresses = [areas.descriptors, areas.driver, areas.device].map(|area| self.arena.address(area));
         let page = (addresses[0] / LEGACY_PAGE as u64) as u32;
         match &mut self.transport {
-            Transport::Modern(modern) => {
-                let registers = [
-                    offset_of!(CommonConfig, queue_desc),
-                    offset_of!(CommonConfig, queue_driver),
-                    offset_of!(CommonConfig, queue_device),
-                ];
-                for (register, address) in registers.into_iter().zip(addresses) {
-                    modern.common.write64(register, address);
-                }
-            }
+            Transport::Modern(modern) => modern.write_addresses(addresses),
             Transport::Legacy(legacy) => legacy.ports.write32(ports::QUEUE_ADDRESS, page),
             Transport::Mmio(mmio) if mmio.version == 1 => {
                 mmio.registers.write32(mmio::QUEUE_ALIGN, LEGACY_PAGE as u32);

@@ -6,6 +6,7 @@
 
 use alloc::format;
 use alloc::sync::Arc;
+use core::mem::offset_of;
 
 use spin::Mutex;
 
@@ -77,6 +78,20 @@ pub(crate) struct Modern {
     pub(crate) notify: Mapped,
     pub(crate) notify_window: RegisterWindow,
     pub(crate) multiplier: u32,
+}
+
+impl Modern {
+    /// Writes the addresses of the selected queue: descriptors, driver area and device area.
+    pub(crate) fn write_addresses(&mut self, addresses: [u64; 3]) {
+        let registers = [
+            offset_of!(CommonConfig, queue_desc),
+            offset_of!(CommonConfig, queue_driver),
+            offset_of!(CommonConfig, queue_device),
+        ];
+        for (register, address) in registers.into_iter().zip(addresses) {
+            self.common.write64(register, address);
+        }
+    }
 }
 
 /// The ports of the legacy interface.

@@ -43,16 +43,7 @@ impl TestDevice<'_> {
             self.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), size);
         }
         if wrong.writes_addresses {
-            for (register, part) in [
-                offset_of!(CommonConfig, queue_desc),
-                offset_of!(CommonConfig, queue_driver),
-                offset_of!(CommonConfig, queue_device),
-            ]
-            .into_iter()
-            .zip(wrong.parts)
-            {
-                self.modern_registers().common.write64(register, part);
-            }
+            self.modern_registers().write_addresses(wrong.parts);
         }
         self.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
         let enabled = self.modern_registers().common.read16(offset_of!(CommonConfig, queue_enable)) == 1;

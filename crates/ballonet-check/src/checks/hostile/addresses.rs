@@ -1,5 +1,6 @@
 //! Addresses and lengths of buffers: in a split and a packed ring, directly and in a table.
 
+use super::steps::BEYOND;
 use super::{clause, with};
 use crate::check::{Check, Clause, Verdict};
 use crate::device::{Attacker, Role};
@@ -10,8 +11,6 @@ const WITHIN: Clause = clause("2.7.5", "a buffer ends below 2^64");
 const SUM: Clause = clause("2.7.5.2", "the buffers of a chain must not add up to more than 2^32 bytes");
 const WHOLE: Clause = clause("5.5.6", "a request is an array of 32-bit frame numbers");
 
-/// Beyond the memory of any machine that a test would have, and below the end of what x86-64 can address.
-const BEYOND: u64 = 1 << 50;
 /// Bytes of most buffers.
 const LENGTH: u32 = 32;
 

@@ -4,13 +4,13 @@
 
 use core::mem::offset_of;
 
+use super::steps::{quiet, running, running_with};
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
 use crate::device::{Role, StartOptions, TestDevice};
 use crate::ring::Part;
 use ballonet::balloon::wire::{BalloonConfig, FREE_PAGE_HINT, PAGE_POISON, PAGE_REPORTING, STATS_VQ};
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::Features;
 
 const OWN: Clause = clause("5.5.6", "frame numbers are of memory that the driver has");
 const ONCE: Clause = clause("5.5.6", "a frame is inflated once until it is deflated");
@@ -258,7 +258,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         statistics(d, &[10; 8], 0)
     }),
     registers("hostile-statistics-in-writable-memory", STATS_READ, "a statistics buffer is writable", |d| {
-        with_feature(d, STATS_VQ)?;
+        running_with(d, STATS_VQ)?;
         let at = d.arena.place(64, 16, 0)?;
         d.arena.open(at, 64);
         let part = Part { address: d.arena.address(at), length: 60, writable: true };
@@ -266,7 +266,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         sent(d, Role::Statistics)
     }),
     registers("hostile-statistics-beyond-ram", STATS_READ, "a statistics buffer is beyond memory", |d| {
-        with_feature(d, STATS_VQ)?;
+        running_with(d, STATS_VQ)?;
         d.add(Role::Statistics, &[Part { address: 1 << 50, length: 100, writable: false }], None)?;
         sent(d, Role::Statistics)
     }),
@@ -293,30 +293,30 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         reported(d, (0xfee0_0000, 4096), true)
     }),
     registers("hostile-report-readable", REPORT, "a report is readable", |d| {
-        with_feature(d, PAGE_REPORTING)?;
+        running_with(d, PAGE_REPORTING)?;
         let at = page(d)?;
         let address = d.arena.address(at);
         send_report(d, &[Part { address, length: 4096, writable: false }])
     }),
     registers("hostile-report-twice", REPORT, "a page is reported twice in a chain", |d| {
-        with_feature(d, PAGE_REPORTING)?;
+        running_with(d, PAGE_REPORTING)?;
         let at = page(d)?;
         let part = Part { address: d.arena.address(at), length: 4096, writable: true };
         send_report(d, &[part, part])
     }),
     registers("hostile-report-over-a-ring", REPORT, "a report is of the page with the ring that names it", |d| {
-        with_feature(d, PAGE_REPORTING)?;
+        running_with(d, PAGE_REPORTING)?;
         let ring = d.with_queue(Role::Reporting, |queue, _| queue.areas.descriptors)?;
         let frame = give_page(d, ring);
         send_report(d, &[Part { address: u64::from(frame) << 12, length: 4096, writable: true }])
     }),
     registers("hostile-report-of-inflated-memory", REPORT, "a report is of a frame in the balloon", |d| {
-        with_feature(d, PAGE_REPORTING)?;
+        running_with(d, PAGE_REPORTING)?;
         let address = u64::from(d.pfns[0]) << 12;
         send_report(d, &[Part { address, length: 4096, writable: true }])
     }),
     registers("hostile-report-of-used-memory", REPORT, "a report is of the page of another request", |d| {
-        with_feature(d, PAGE_REPORTING)?;
+        running_with(d, PAGE_REPORTING)?;
         let at = d.arena.place(PAGE, PAGE, 0)?;
         let frame = give_page(d, at);
         let number = d.pfns[20];
@@ -384,26 +384,6 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-fn running(d: &mut TestDevice<'_>) -> Verdict {
-    let setup = d.plain();
-    d.start(&setup)?;
-    d.warm_up()
-}
-
-/// A running device with one more feature.
-fn with_feature(d: &mut TestDevice<'_>, feature: Features) -> Verdict {
-    skip_unless!(d.offered.contains(feature), "the device does not offer {}", feature);
-    let setup = StartOptions { features: d.least() | feature, ..d.plain() };
-    d.start(&setup)?;
-    d.warm_up()
-}
-
-/// Lets the device work.
-fn quiet(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
-    d.wait_quiet()?;
-    Ok(Reaction::Ignored)
-}
-
 /// Publishes what was added, and lets the device work.
 fn sent(d: &mut TestDevice<'_>, role: Role) -> Verdict<Reaction> {
     d.publish(role)?;
@@ -470,7 +450,7 @@ fn wrote(d: &mut TestDevice<'_>, field: usize, value: u32) -> Verdict<Reaction> 
 
 /// Offers statistics buffers of these sizes, full of this byte.
 fn statistics(d: &mut TestDevice<'_>, sizes: &[usize], byte: u8) -> Verdict<Reaction> {
-    with_feature(d, STATS_VQ)?;
+    running_with(d, STATS_VQ)?;
     for size in sizes {
         let at = d.arena.place((*size).max(1), 16, 0)?;
         d.arena.write(at, &alloc::vec![byte; *size]);
@@ -485,7 +465,7 @@ fn statistics(d: &mut TestDevice<'_>, sizes: &[usize], byte: u8) -> Verdict<Reac
 
 /// Reports a part of two pages of the arena.
 fn report(d: &mut TestDevice<'_>, skew: u64, length: u32) -> Verdict<Reaction> {
-    with_feature(d, PAGE_REPORTING)?;
+    running_with(d, PAGE_REPORTING)?;
     let at = page(d)?;
     let address = d.arena.address(at) + skew;
     send_report(d, &[Part { address, length, writable: true }])
@@ -493,7 +473,7 @@ fn report(d: &mut TestDevice<'_>, skew: u64, length: u32) -> Verdict<Reaction> {
 
 /// Reports memory that is none.
 fn reported(d: &mut TestDevice<'_>, (address, length): (u64, u32), writable: bool) -> Verdict<Reaction> {
-    with_feature(d, PAGE_REPORTING)?;
+    running_with(d, PAGE_REPORTING)?;
     send_report(d, &[Part { address, length, writable }])
 }
 
@@ -504,7 +484,7 @@ fn send_report(d: &mut TestDevice<'_>, chain: &[Part]) -> Verdict<Reaction> {
 
 /// Sends command IDs, and pages for `None`, on the queue of hints.
 fn hint(d: &mut TestDevice<'_>, steps: &[Option<u32>]) -> Verdict<Reaction> {
-    with_feature(d, FREE_PAGE_HINT)?;
+    running_with(d, FREE_PAGE_HINT)?;
     for step in steps {
         let at = d.arena.place(PAGE, PAGE, 0)?;
         match step {
@@ -522,7 +502,7 @@ fn hint(d: &mut TestDevice<'_>, steps: &[Option<u32>]) -> Verdict<Reaction> {
 
 /// Sends a command ID of this many bytes.
 fn command(d: &mut TestDevice<'_>, length: u32) -> Verdict<Reaction> {
-    with_feature(d, FREE_PAGE_HINT)?;
+    running_with(d, FREE_PAGE_HINT)?;
     let at = d.arena.place(PAGE, PAGE, 0)?;
     d.arena.zero(at, PAGE);
     let part = Part { address: d.arena.address(at), length, writable: false };

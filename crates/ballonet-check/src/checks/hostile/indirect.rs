@@ -1,5 +1,6 @@
 //! Tables of descriptors.
 
+use super::steps::RACES;
 use super::{AVAIL, INDIRECT, NEXT, USED, WRITE, clause, with};
 use crate::check::{Check, Clause, Verdict};
 use crate::device::{Attacker, Role, TABLE};
@@ -17,8 +18,6 @@ const NEXT_RANGE: Clause = clause("2.7.5.3", "next names an entry of the table")
 const CHANGED: Clause = clause("3.3.1", "what is in flight must not be changed");
 const ENTRY: Clause = clause("2.7.5.3", "entries of a table have address, length and defined flags");
 const PACKED_FLAGS: Clause = clause("2.8.19", "in a packed ring's table only WRITE may be set");
-/// Attempts at something that races with the device.
-const RACES: u16 = 16;
 
 /// One check each with a split and a packed ring.
 macro_rules! in_both_formats {

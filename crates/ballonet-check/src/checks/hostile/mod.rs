@@ -14,6 +14,7 @@ pub(super) mod ring_reset;
 pub(super) mod setup;
 pub(super) mod split;
 pub(super) mod status;
+mod steps;
 
 use crate::check::{Attack, Check, Clause, Reaction, Severity, Verdict, hostile};
 use crate::device::{Attacker, TestDevice};

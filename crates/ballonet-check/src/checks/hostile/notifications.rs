@@ -1,5 +1,6 @@
 //! Notifications of the device.
 
+use super::steps::{FOUND, LIVE, SETTLED, quiet, running};
 use super::{clause, registers, with};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
 use crate::device::{Attacker, Role, Shape, TestDevice};
@@ -17,9 +18,6 @@ const RESET: Clause = clause("4.1.4.3.2", "after a reset the driver must wait un
 const DATA: Clause = clause("2.8.16", "next_off and next_wrap must be those of the next available descriptor");
 const DATA_SPLIT: Clause = clause("2.9", "notification data of a split queue is its available index");
 
-const FOUND: Status = Status::ACKNOWLEDGE.union(Status::DRIVER);
-const SETTLED: Status = FOUND.union(Status::FEATURES_OK);
-const LIVE: Status = SETTLED.union(Status::DRIVER_OK);
 const PACKED_DATA: Features = Features::RING_PACKED.union(Features::NOTIFICATION_DATA);
 /// Notifications in a storm.
 const STORM: u16 = 500;
@@ -205,17 +203,6 @@ const fn data(name: &'static str, clause: Clause, asks: &'static str, act: super
 
 const fn packed_data(name: &'static str, clause: Clause, asks: &'static str, act: super::RingAttack) -> Check {
     with(PACKED_DATA, name, clause, asks, act)
-}
-
-fn running(d: &mut TestDevice<'_>) -> Verdict {
-    let setup = d.plain();
-    d.start(&setup)?;
-    d.warm_up()
-}
-
-fn quiet(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
-    d.wait_quiet()?;
-    Ok(Reaction::Ignored)
 }
 
 /// Notifies a running device of these queues.

@@ -1,6 +1,7 @@
 //! Packed rings: wrap counters, buffer ids, chains and event suppression.
 
 use super::split::writable;
+use super::steps::{RACES, race};
 use super::{AVAIL as AVAILABLE, NEXT, USED, WRITE, clause, packed, with};
 use crate::check::{Check, Clause, Verdict};
 use crate::device::Attacker;
@@ -21,8 +22,6 @@ const UNDEFINED: Clause = clause("2.8.5", "undefined flags are 0");
 const EVENT_FLAGS: Clause = clause("2.8.10", "event flags are 0, 1 or, with EVENT_IDX, 2");
 const EVENT_PLACE: Clause = clause("2.8.10", "an event offset is less than the queue size");
 const DEVICE_EVENT: Clause = clause("2.8.10", "only the device writes its event suppression structure");
-/// Attempts at something that races with the device.
-const RACES: u16 = 16;
 
 const fn event(name: &'static str, clause: Clause, asks: &'static str, act: super::RingAttack) -> Check {
     with(Features::RING_PACKED.union(Features::EVENT_IDX), name, clause, asks, act)
@@ -294,14 +293,4 @@ fn at_the_end(a: &mut Attacker<'_, '_>) -> Verdict {
 fn suppressed(a: &mut Attacker<'_, '_>, position: u16, flags: u16) -> Verdict {
     a.device.with_queue(a.target, |queue, arena| queue.overwrite_driver_event(arena, position, flags))?;
     a.lawful(0)
-}
-
-/// Kicks lawful requests and changes each at once.
-fn race(a: &mut Attacker<'_, '_>, mut change: impl FnMut(&mut Attacker<'_, '_>, u16) -> Verdict) -> Verdict {
-    for place in 0..RACES.min(a.size()?) {
-        a.lawful(place)?;
-        a.kick()?;
-        change(a, place)?;
-    }
-    Ok(())
 }

@@ -444,7 +444,7 @@ fn msix_control(d: &mut TestDevice<'_>, values: &[u16]) -> Verdict<Reaction> {
 fn power(d: &mut TestDevice<'_>, times: u32) -> Verdict<Reaction> {
     let control = d.capability(POWER_MANAGEMENT, "power management")? + POWER_CONTROL;
     d.in_traffic(|d| {
-        let header = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x3c, 0x04].map(|offset| (offset, d.config_read32(offset)));
+        let header = d.header();
         for _ in 0..times {
             d.config_write16(control, D3);
             d.wait_quiet()?;
@@ -454,7 +454,7 @@ fn power(d: &mut TestDevice<'_>, times: u32) -> Verdict<Reaction> {
             d.wait_quiet()?;
             d.wait_quiet()?;
             d.wait_quiet()?;
-            header.iter().for_each(|(offset, value)| d.config_write32(*offset, *value));
+            d.restore_header(&header);
         }
         Ok(())
     })

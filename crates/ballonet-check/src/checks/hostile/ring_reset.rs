@@ -2,11 +2,12 @@
 
 use core::mem::offset_of;
 
+use super::steps::{self, BEYOND, LIVE, finish, running_with};
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
 use crate::device::{Role, Shape, StartOptions, TestDevice};
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{CommonConfig, Features, Status};
+use ballonet::virtio::spec::{CommonConfig, Features};
 
 const FEATURE: Clause = clause("2.6.1", "a queue is reset only with RING_RESET");
 const DONE: Clause = clause("4.1.4.3.2", "the driver must wait until queue_reset is 0");
@@ -16,21 +17,14 @@ const EXISTS: Clause = clause("4.1.5.1.3", "a queue exists if its queue_size is 
 const ENABLED: Clause = clause("4.1.4.3", "a queue that is reset is enabled");
 const NOTIFIED: Clause = clause("4.1.5.2", "only a queue that is enabled is notified");
 
-const FOUND: Status = Status::ACKNOWLEDGE.union(Status::DRIVER);
-const LIVE: Status = FOUND.union(Status::FEATURES_OK).union(Status::DRIVER_OK);
 /// The queue that is reset.
 const QUEUE: u16 = 1;
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-ring-reset-without-the-feature", FEATURE, "a queue is reset without RING_RESET", |d| {
-        skip_unless!(
-            d.modern_registers().common.len() >= offset_of!(CommonConfig, queue_reset) + 2,
-            "there is no queue_reset"
-        );
-        let setup = d.plain();
-        d.start(&setup)?;
-        d.warm_up()?;
+        needs_register(d)?;
+        steps::running(d)?;
         reset(d, QUEUE, 1);
         finish(d)
     }),
@@ -116,7 +110,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     ),
     registers("hostile-ring-reset-and-enabled-at-once", DONE, "a queue is enabled before its reset is done", |d| {
         running(d)?;
-        let setup = with_feature(d);
+        let setup = with_feature(d)?;
         d.select(QUEUE);
         d.modern_registers().common.write16(offset_of!(CommonConfig, queue_reset), 1);
         d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
@@ -125,16 +119,14 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         finish(d)
     }),
     registers("hostile-ring-reset-before-driver-ok", ENABLED, "an enabled queue is reset before DRIVER_OK", |d| {
-        skip(d)?;
-        let setup = with_feature(d);
+        let setup = with_feature(d)?;
         d.prepare(&setup)?;
         reset(d, QUEUE, 1);
         d.set_status(LIVE);
         finish(d)
     }),
     registers("hostile-ring-reset-of-a-queue-that-is-off", ENABLED, "a queue that was never enabled is reset", |d| {
-        skip(d)?;
-        let setup = with_feature(d);
+        let setup = with_feature(d)?;
         d.negotiate(setup.features)?;
         d.arena.clear();
         d.enable(0, &setup)?;
@@ -152,25 +144,24 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-fn skip(d: &mut TestDevice<'_>) -> Verdict {
-    skip_unless!(d.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
-    skip_unless!(
-        d.modern_registers().common.len() >= offset_of!(CommonConfig, queue_reset) + 2,
-        "there is no queue_reset"
-    );
+/// Skips the check of a device without the register.
+fn needs_register(d: &mut TestDevice<'_>) -> Verdict {
+    let length = d.modern_registers().common.len();
+    skip_unless!(length >= offset_of!(CommonConfig, queue_reset) + 2, "there is no queue_reset");
     Ok(())
 }
 
-fn with_feature(d: &TestDevice<'_>) -> StartOptions {
-    StartOptions { features: d.least() | Features::RING_RESET, ..d.plain() }
+/// What a device with `RING_RESET` is started with; skips the check of another.
+fn with_feature(d: &mut TestDevice<'_>) -> Verdict<StartOptions> {
+    skip_unless!(d.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
+    needs_register(d)?;
+    Ok(StartOptions { features: d.least() | Features::RING_RESET, ..d.plain() })
 }
 
 /// A running device with `RING_RESET`.
 fn running(d: &mut TestDevice<'_>) -> Verdict {
-    skip(d)?;
-    let setup = with_feature(d);
-    d.start(&setup)?;
-    d.warm_up()
+    with_feature(d)?;
+    running_with(d, Features::RING_RESET)
 }
 
 /// Writes `queue_reset` and does not wait.
@@ -186,19 +177,6 @@ fn written(d: &mut TestDevice<'_>, value: u16) -> Verdict<Reaction> {
 }
 
 fn enable_beyond(d: &mut TestDevice<'_>) {
-    for register in [
-        offset_of!(CommonConfig, queue_desc),
-        offset_of!(CommonConfig, queue_driver),
-        offset_of!(CommonConfig, queue_device),
-    ] {
-        d.modern_registers().common.write64(register, 1 << 50);
-    }
+    d.modern_registers().write_addresses([BEYOND; 3]);
     d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
-}
-
-fn finish(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
-    d.kick_number(0, 0);
-    d.kick_number(QUEUE, QUEUE);
-    d.wait_quiet()?;
-    Ok(Reaction::Ignored)
 }

@@ -2,11 +2,12 @@
 
 use core::mem::offset_of;
 
+use super::steps::{BEYOND, LIVE, finish, running};
 use super::{clause, custom, registers};
 use crate::check::{Check, Clause, Reaction, Verdict};
 use crate::device::TestDevice;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{CommonConfig, Status};
+use ballonet::virtio::spec::CommonConfig;
 
 const POWER: Clause = clause("4.1.4.3.2", "without RING_PACKED queue_size must be a power of two");
 const NOT_0: Clause = clause("4.1.4.3.2", "queue_size must not be 0");
@@ -21,12 +22,8 @@ const ONE: Clause = clause("4.1.4.3", "queue_enable is written with 1");
 const ENABLED: Clause = clause("4.1.4.3.2", "a queue's fields are not changed once it is enabled");
 const EXISTS: Clause = clause("4.1.5.1.3", "a queue exists if its queue_size is not 0");
 
-/// Beyond the memory of any machine that a test would have.
-const BEYOND: u64 = 1 << 50;
 /// The queue that is set up wrong.
 const QUEUE: u16 = 1;
-const FOUND: Status = Status::ACKNOWLEDGE.union(Status::DRIVER);
-const LIVE: Status = FOUND.union(Status::FEATURES_OK).union(Status::DRIVER_OK);
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
@@ -133,7 +130,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |d| placed(d, |parts| parts.iter_mut().for_each(|part| *part |= 0xffff_ffff << 32)),
     ),
     registers("hostile-queue-enabled-twice", ENABLED, "queue_enable is written twice", |d| {
-        running(d, |d| {
+        rewritten(d, |d| {
             d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
         })
     }),
@@ -169,12 +166,12 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         finish(d)
     }),
     registers("hostile-queue-enable-0", NO_ZERO, "queue_enable is written with 0 on a running queue", |d| {
-        running(d, |d| {
+        rewritten(d, |d| {
             d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 0);
         })
     }),
     registers("hostile-queue-enable-0-and-1", NO_ZERO, "a running queue is disabled and enabled", |d| {
-        running(d, |d| {
+        rewritten(d, |d| {
             for value in [0, 1, 0, 1] {
                 d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), value);
             }
@@ -194,12 +191,12 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         },
     ),
     registers("hostile-queue-enable-2", ONE, "queue_enable is written with 2", |d| {
-        running(d, |d| {
+        rewritten(d, |d| {
             d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 2);
         })
     }),
     registers("hostile-queue-enable-65535", ONE, "queue_enable is written with 0xffff", |d| {
-        running(d, |d| {
+        rewritten(d, |d| {
             d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 0xffff);
         })
     }),
@@ -229,7 +226,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         },
     )),
     registers("hostile-queue-vector-changes-while-enabled", ENABLED, "the vector of a running queue is changed", |d| {
-        running(d, |d| {
+        rewritten(d, |d| {
             for vector in [0, 1, 0xfffe, 0xffff] {
                 d.modern_registers().common.write16(offset_of!(CommonConfig, queue_msix_vector), vector);
             }
@@ -254,14 +251,6 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         finish(d)
     }),
 ];
-
-/// Lets the device work.
-fn finish(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
-    d.kick_number(0, 0);
-    d.kick_number(QUEUE, QUEUE);
-    d.wait_quiet()?;
-    Ok(Reaction::Ignored)
-}
 
 /// Sets up a queue of this size, from its maximum. The device may write as if it had that size.
 fn sized(d: &mut TestDevice<'_>, size: fn(u16) -> u16) -> Verdict<Reaction> {
@@ -293,10 +282,8 @@ fn overlapped(d: &mut TestDevice<'_>, place: impl FnOnce(&mut [u64; 3])) -> Verd
 }
 
 /// Does something to the registers of a running queue.
-fn running(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>)) -> Verdict<Reaction> {
-    let setup = d.plain();
-    d.start(&setup)?;
-    d.warm_up()?;
+fn rewritten(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>)) -> Verdict<Reaction> {
+    running(d)?;
     d.select(QUEUE);
     act(d);
     finish(d)
@@ -320,13 +307,7 @@ fn absent(d: &mut TestDevice<'_>, queue: u16) -> Verdict<Reaction> {
     d.select(queue);
     d.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), 64);
     d.modern_registers().common.write16(offset_of!(CommonConfig, queue_msix_vector), 0);
-    for register in [
-        offset_of!(CommonConfig, queue_desc),
-        offset_of!(CommonConfig, queue_driver),
-        offset_of!(CommonConfig, queue_device),
-    ] {
-        d.modern_registers().common.write64(register, BEYOND);
-    }
+    d.modern_registers().write_addresses([BEYOND; 3]);
     d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
     let taken = d.modern_registers().common.read16(offset_of!(CommonConfig, queue_enable)) == 1;
     d.set_status(LIVE);

@@ -1,5 +1,6 @@
 //! Split rings: chains, heads, indices, and the device's own half.
 
+use super::steps::{RACES, race};
 use super::{NEXT, WRITE, clause, split, with};
 use crate::check::{Check, Clause, Verdict};
 use crate::device::Attacker;
@@ -20,8 +21,6 @@ const IN_FLIGHT: Clause = clause("3.3.1", "what is in flight must not be changed
 const DIRECTION: Clause = clause("2.7.4.2", "readable descriptors must come before writable ones");
 const READABLE: Clause = clause("5.5.6", "frame numbers are in memory that the device reads");
 const UNDEFINED: Clause = clause("2.7.5", "flags other than NEXT, WRITE and INDIRECT are 0");
-/// Attempts at something that races with the device.
-const RACES: u16 = 16;
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
@@ -314,17 +313,6 @@ fn device_half(a: &mut Attacker<'_, '_>, field: RingField, value: u16) -> Verdic
     a.overwrite(field, !value)?;
     a.lawful(4)?;
     a.offer(4)
-}
-
-/// Kicks lawful requests and changes something of each at once.
-fn race(a: &mut Attacker<'_, '_>, mut change: impl FnMut(&mut Attacker<'_, '_>, u16) -> Verdict) -> Verdict {
-    for place in 0..RACES.min(a.size()?) {
-        a.lawful(place)?;
-        a.offer(place)?;
-        a.kick()?;
-        change(a, place)?;
-    }
-    Ok(())
 }
 
 /// Memory that the device may write.

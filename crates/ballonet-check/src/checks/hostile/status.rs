@@ -2,6 +2,7 @@
 
 use core::mem::offset_of;
 
+use super::steps::{FOUND, LIVE, SETTLED, finish, kick_both, quiet, running};
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict};
 use crate::device::{Role, Shape, TestDevice};
@@ -22,10 +23,6 @@ const AGAIN: Clause = clause("3.1.1", "initialization begins with a reset");
 const RESET: Clause = clause("4.1.4.3.2", "after a reset the driver must wait until the status is 0");
 const SUSPEND: Clause = clause("3.4.1", "SUSPEND should stay clear without the feature");
 
-const FOUND: Status = Status::ACKNOWLEDGE.union(Status::DRIVER);
-const SETTLED: Status = FOUND.union(Status::FEATURES_OK);
-const LIVE: Status = SETTLED.union(Status::DRIVER_OK);
-
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-status-driver-ok-first", ORDER, "DRIVER_OK is set alone", |d| statuses(d, &[Status::DRIVER_OK])),
@@ -42,23 +39,21 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-status-driver-ok-without-queues", ORDER, "DRIVER_OK is set without any queue", |d| {
         d.negotiate_least()?;
         d.set_status(LIVE);
-        kick_all(d);
-        quiet(d)
+        finish(d)
     }),
     registers("hostile-status-driver-ok-with-one-queue", ORDER, "DRIVER_OK is set with one of two queues", |d| {
         d.negotiate_least()?;
         let setup = d.plain();
         d.enable(0, &setup)?;
         d.set_status(LIVE);
-        kick_all(d);
-        quiet(d)
+        finish(d)
     }),
     registers("hostile-status-driver-ok-twice", ORDER, "DRIVER_OK is set twice", |d| {
-        started(d)?;
+        running(d)?;
         statuses(d, &[LIVE, LIVE])
     }),
     registers("hostile-status-steps-again", AGAIN, "all steps are set again on a running device", |d| {
-        started(d)?;
+        running(d)?;
         statuses(d, &[Status::ACKNOWLEDGE, FOUND, SETTLED, LIVE])
     }),
     registers("hostile-status-undefined-bit-5", UNDEFINED, "bit 5 of the status is set", |d| undefined(d, 1 << 5)),
@@ -70,46 +65,46 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         Ok(Reaction::Ignored)
     }),
     registers("hostile-status-all-bits", UNDEFINED, "all bits of the status but DEVICE_NEEDS_RESET are set", |d| {
-        started(d)?;
+        running(d)?;
         // All ones would read like the registers of a device that is gone.
         d.modern_registers().common.write8(offset_of!(CommonConfig, device_status), 0xbf);
-        kick_all(d);
+        kick_both(d);
         d.reset()?;
         Ok(Reaction::Ignored)
     }),
     registers("hostile-status-driver-ok-is-cleared", CLEARED, "DRIVER_OK is cleared without a reset", |d| {
-        started(d)?;
+        running(d)?;
         statuses(d, &[SETTLED])
     }),
     registers("hostile-status-driver-ok-is-cleared-and-set", CLEARED, "DRIVER_OK is cleared and set in traffic", |d| {
-        started(d)?;
+        running(d)?;
         for _ in 0..8 {
             d.set_status(SETTLED);
-            kick_all(d);
+            kick_both(d);
             d.set_status(LIVE);
-            kick_all(d);
+            kick_both(d);
         }
         quiet(d)
     }),
     registers("hostile-status-features-ok-is-cleared", CLEARED, "FEATURES_OK is cleared without a reset", |d| {
-        started(d)?;
+        running(d)?;
         statuses(d, &[FOUND, SETTLED])
     }),
     registers("hostile-status-acknowledge-is-cleared", CLEARED, "ACKNOWLEDGE is cleared without a reset", |d| {
-        started(d)?;
+        running(d)?;
         statuses(d, &[LIVE - Status::ACKNOWLEDGE])
     }),
     registers("hostile-status-one-bit-at-a-time", CLEARED, "each bit of the status is written alone", |d| {
-        started(d)?;
+        running(d)?;
         for bit in 0..7 {
             d.set_status(Status::from_bits_retain(1 << bit));
-            kick_all(d);
+            kick_both(d);
         }
         d.reset()?;
         Ok(Reaction::Ignored)
     }),
     registers("hostile-status-every-value", CLEARED, "the status takes every value but 0 and 0xff", |d| {
-        started(d)?;
+        running(d)?;
         for value in 1..0xff {
             d.modern_registers().common.write8(offset_of!(CommonConfig, device_status), value);
         }
@@ -117,19 +112,17 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         Ok(Reaction::Ignored)
     }),
     registers("hostile-status-failed-and-then-traffic", FAILED, "requests follow FAILED", |d| {
-        started(d)?;
+        running(d)?;
         d.set_status(LIVE | Status::FAILED);
         d.post(Role::First, 0..8, &Shape::PLAIN)?;
         d.publish(Role::First)?;
-        kick_all(d);
-        quiet(d)
+        finish(d)
     }),
     registers("hostile-status-failed-and-then-driver-ok", FAILED, "DRIVER_OK follows FAILED", |d| {
         d.negotiate_least()?;
         d.set_status(SETTLED | Status::FAILED);
         d.set_status(LIVE);
-        kick_all(d);
-        quiet(d)
+        finish(d)
     }),
     registers("hostile-features-after-features-ok", FROZEN, "other features are accepted after FEATURES_OK", |d| {
         d.negotiate_least()?;
@@ -138,7 +131,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         statuses(d, &[SETTLED])
     }),
     registers("hostile-features-after-driver-ok", FROZEN, "other features are accepted on a running device", |d| {
-        started(d)?;
+        running(d)?;
         let usable = d.usable();
         d.accept(usable);
         d.set_status(LIVE);
@@ -147,7 +140,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         quiet(d)
     }),
     registers("hostile-features-become-packed", FROZEN, "RING_PACKED is accepted on a running split queue", |d| {
-        started(d)?;
+        running(d)?;
         let features = d.least() | d.offered & Features::RING_PACKED;
         d.accept(features);
         d.set_status(LIVE);
@@ -156,13 +149,13 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         quiet(d)
     }),
     registers("hostile-features-negotiated-again", AGAIN, "features are negotiated again without a reset", |d| {
-        started(d)?;
+        running(d)?;
         for features in [d.usable(), d.least(), d.usable()] {
             d.set_status(FOUND);
             d.accept(features);
             d.set_status(SETTLED);
             d.set_status(LIVE);
-            kick_all(d);
+            kick_both(d);
         }
         quiet(d)
     }),
@@ -232,27 +225,26 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         },
     ),
     registers("hostile-reset-is-not-awaited", RESET, "the device is initialized before its reset is done", |d| {
-        started(d)?;
+        running(d)?;
         d.set_status(Status::empty());
         statuses(d, &[Status::ACKNOWLEDGE, FOUND, SETTLED, LIVE])
     }),
     registers("hostile-reset-in-mid-traffic", RESET, "a device is reset with requests in flight, and kicked", |d| {
-        started(d)?;
+        running(d)?;
         for frame in 0..16 {
             d.post(Role::First, frame..frame + 1, &Shape::PLAIN)?;
         }
         d.publish(Role::First)?;
         d.kick(Role::First)?;
         d.set_status(Status::empty());
-        kick_all(d);
-        quiet(d)
+        finish(d)
     }),
     registers("hostile-reset-a-hundred-times", RESET, "a hundred resets follow each other unread, in traffic", |d| {
-        started(d)?;
+        running(d)?;
         d.post(Role::First, 0..8, &Shape::PLAIN)?;
         d.publish(Role::First)?;
         for _ in 0..100 {
-            kick_all(d);
+            kick_both(d);
             d.set_status(Status::empty());
         }
         quiet(d)
@@ -268,30 +260,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-/// A running device whose queues work.
-fn started(d: &mut TestDevice<'_>) -> Verdict {
-    let setup = d.plain();
-    d.start(&setup)?;
-    d.warm_up()
-}
-
-/// Kicks both queues, whatever the state.
-fn kick_all(d: &mut TestDevice<'_>) {
-    for queue in 0..2 {
-        d.kick_number(queue, queue);
-    }
-}
-
-/// Lets the device work.
-fn quiet(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
-    d.wait_quiet()?;
-    Ok(Reaction::Ignored)
-}
-
 /// Writes values of the status one after the other. Refused if the last is not taken.
 fn statuses(d: &mut TestDevice<'_>, values: &[Status]) -> Verdict<Reaction> {
     values.iter().for_each(|value| d.set_status(*value));
-    kick_all(d);
+    kick_both(d);
     d.wait_quiet()?;
     let taken = values.last().is_none_or(|last| d.status().is_ok_and(|status| status.contains(*last)));
     Ok(if taken { Reaction::Ignored } else { Reaction::Refused })
@@ -299,7 +271,7 @@ fn statuses(d: &mut TestDevice<'_>, values: &[Status]) -> Verdict<Reaction> {
 
 /// Sets a bit on a running device, and sends requests.
 fn undefined(d: &mut TestDevice<'_>, bit: u8) -> Verdict<Reaction> {
-    started(d)?;
+    running(d)?;
     let value = LIVE | Status::from_bits_retain(bit);
     d.set_status(value);
     d.post(Role::First, 0..8, &Shape::PLAIN)?;
@@ -316,7 +288,7 @@ fn accepted(d: &mut TestDevice<'_>, features: Features) -> Verdict<Reaction> {
         d.enable(queue, &setup)?;
     }
     d.set_status(LIVE);
-    kick_all(d);
+    kick_both(d);
     d.wait_quiet()?;
     Ok(if taken { Reaction::Ignored } else { Reaction::Refused })
 }

@@ -3,14 +3,10 @@
 //! A lawful check keeps to the specification and asks whether the device does. A hostile one breaks a clause that binds
 //! the driver, and asks whether device and VMM survive.
 
-use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-use crate::checks::CHAPTERS;
-use crate::device::{Attacker, BALLOON, Kind, PciFunction, TestDevice};
-use crate::subject::Identity;
-use ballonet::virtio::TransportKind;
+use crate::device::{Attacker, BALLOON, PciFunction, TestDevice};
 use ballonet::virtio::spec::Features;
 
 /// How binding a check is.
@@ -63,22 +59,6 @@ impl Check {
     /// Whether the check breaks the specification on purpose.
     pub const fn is_hostile(&self) -> bool {
         self.breaks.is_some()
-    }
-
-    /// Why it does not apply to a device: by the type or the transport that it or its chapter is for.
-    pub(crate) fn misfit(&self, identity: &Identity) -> Option<String> {
-        let chapter = CHAPTERS.iter().find(|chapter| chapter.checks.iter().any(|check| check.name == self.name))?;
-        if let Some(device) = self.device.or(chapter.device).filter(|device| *device != identity.number) {
-            return Some(format!("this is for devices of type {}", Kind::of(device).name));
-        }
-        let fits = match chapter.bus {
-            Bus::Any => true,
-            Bus::Pci => matches!(identity.transport, TransportKind::Modern | TransportKind::Legacy),
-            Bus::Modern => identity.transport == TransportKind::Modern,
-            Bus::Legacy => identity.transport.is_legacy(),
-            Bus::Mmio => matches!(identity.transport, TransportKind::Mmio | TransportKind::MmioLegacy),
-        };
-        (!fits).then(|| format!("this is not for a device that is driven by {}", identity.transport))
     }
 }
 
@@ -151,7 +131,7 @@ pub(crate) const fn on_balloon(
     asks: &'static str,
     run: fn(&mut TestDevice<'_>) -> Verdict,
 ) -> Check {
-    Check { name, severity, section, asks, breaks: None, run: Run::Device(run), device: Some(BALLOON) }
+    Check { device: Some(BALLOON), ..on_device(severity, name, section, asks, run) }
 }
 
 /// A check of a PCI function's configuration space, in which nothing of the device is used.

@@ -134,10 +134,10 @@ fn run_on(
     let mut summary = Summary::default();
     let Found { pci, kind, identity } = found;
     let command = pci.as_ref().map(|pci| (pci.function, pci.function.command(&platform.config())));
-    for check in selection.checks_for(&identity) {
+    for (check, misfit) in selection.checks_for(&identity) {
         let Run::Function(ask) = check.run else { continue };
         observer.started(check);
-        let verdict = match (check.misfit(&identity), &pci) {
+        let verdict = match (misfit, &pci) {
             (Some(reason), _) => Err(Stop::Skipped(reason)),
             (None, Some(pci)) => ask(pci),
             (None, None) => Err(Stop::Skipped("the device is not on PCI".into())),
@@ -154,12 +154,12 @@ fn run_on(
             summary.ended = Some(reason(stop));
         }
     }
-    for check in selection.checks_for(&identity) {
+    for (check, misfit) in selection.checks_for(&identity) {
         if matches!(check.run, Run::Function(_)) {
             continue;
         }
         observer.started(check);
-        let outcome = match (&mut opened, &summary.ended, check.misfit(&identity)) {
+        let outcome = match (&mut opened, &summary.ended, misfit) {
             (_, _, Some(reason)) => Outcome::Skipped(reason),
             (Some(device), None, None) => {
                 let outcome = match check.run {

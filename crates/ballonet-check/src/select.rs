@@ -1,8 +1,10 @@
 //! Which checks run: names, beginnings of names and names of chapters, separated by commas.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{CHAPTERS, Check, Identity, checks, similar};
+use super::{Chapter, Check, Identity, checks, similar};
+use crate::checks::by_chapter;
 
 /// The most names that are suggested for an unknown one.
 const SUGGESTIONS_MAX: usize = 6;
@@ -52,10 +54,9 @@ impl Selection {
 
     /// Selects or removes the checks that a pattern names; whether there are any.
     fn mark(&mut self, pattern: &str, take: bool) -> bool {
-        let all = CHAPTERS.iter().flat_map(|chapter| chapter.checks.iter().map(move |check| (chapter.name, check)));
         let mut found = false;
-        for ((chapter, check), chosen) in all.zip(&mut self.chosen) {
-            if chapter == pattern || matches(pattern, check) {
+        for ((chapter, check), chosen) in by_chapter().zip(&mut self.chosen) {
+            if chapter.name == pattern || matches(pattern, check) {
                 (found, *chosen) = (true, take);
             }
         }
@@ -85,14 +86,21 @@ impl Selection {
         self.len() == 0
     }
 
-    /// The checks that are reported for a device: those that apply to it, or all that were named.
-    pub fn checks_for(&self, identity: &Identity) -> impl Iterator<Item = &'static Check> {
-        self.checks().filter(move |check| self.named || check.misfit(identity).is_none())
+    /// The checks that are reported for a device: those that apply to it, or all that were named; each with the reason
+    /// if it does not apply.
+    pub fn checks_for(&self, identity: &Identity) -> impl Iterator<Item = (&'static Check, Option<String>)> {
+        self.chosen()
+            .map(|(chapter, check)| (check, chapter.misfit(check, identity)))
+            .filter(|(_, misfit)| self.named || misfit.is_none())
     }
 
     /// The checks, in the order in which they run.
     pub fn checks(&self) -> impl Iterator<Item = &'static Check> {
-        checks().zip(&self.chosen).filter(|(_, chosen)| **chosen).map(|(check, _)| check)
+        self.chosen().map(|(_, check)| check)
+    }
+
+    fn chosen(&self) -> impl Iterator<Item = (&'static Chapter, &'static Check)> {
+        by_chapter().zip(&self.chosen).filter(|(_, chosen)| **chosen).map(|(placed, _)| placed)
     }
 }
 
@@ -107,6 +115,7 @@ fn matches(pattern: &str, check: &Check) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CHAPTERS;
 
     fn parse(list: &str) -> (Vec<&'static str>, Vec<&str>) {
         let mut unknown = Vec::new();

@@ -21,8 +21,13 @@ mod resets;
 mod rings;
 mod status;
 
+use alloc::format;
+use alloc::string::String;
+
 use crate::check::{Bus, Check};
-use crate::device::{BALLOON, BLOCK, CONSOLE, ENTROPY, NETWORK};
+use crate::device::{BALLOON, BLOCK, CONSOLE, ENTROPY, Kind, NETWORK};
+use crate::subject::Identity;
+use ballonet::virtio::TransportKind;
 
 /// Checks on one subject.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +43,23 @@ pub struct Chapter {
     pub(crate) bus: Bus,
     /// Its checks, in the order in which they run.
     pub checks: &'static [Check],
+}
+
+impl Chapter {
+    /// Why one of its checks does not apply to a device: by the type or the transport that it or the chapter is for.
+    pub(crate) fn misfit(&self, check: &Check, identity: &Identity) -> Option<String> {
+        if let Some(device) = check.device.or(self.device).filter(|device| *device != identity.number) {
+            return Some(format!("this is for devices of type {}", Kind::of(device).name));
+        }
+        let fits = match self.bus {
+            Bus::Any => true,
+            Bus::Pci => matches!(identity.transport, TransportKind::Modern | TransportKind::Legacy),
+            Bus::Modern => identity.transport == TransportKind::Modern,
+            Bus::Legacy => identity.transport.is_legacy(),
+            Bus::Mmio => matches!(identity.transport, TransportKind::Mmio | TransportKind::MmioLegacy),
+        };
+        (!fits).then(|| format!("this is not for a device that is driven by {}", identity.transport))
+    }
 }
 
 /// A chapter for any device on any bus.
@@ -95,7 +117,12 @@ pub const CHAPTERS: &[Chapter] = &[
 
 /// Every check, in the order in which they run.
 pub fn checks() -> impl Iterator<Item = &'static Check> {
-    CHAPTERS.iter().flat_map(|chapter| chapter.checks)
+    by_chapter().map(|(_, check)| check)
+}
+
+/// The same, each with its chapter.
+pub(crate) fn by_chapter() -> impl Iterator<Item = (&'static Chapter, &'static Check)> {
+    CHAPTERS.iter().flat_map(|chapter| chapter.checks.iter().map(move |check| (chapter, check)))
 }
 
 #[cfg(test)]

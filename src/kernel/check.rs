@@ -93,6 +93,9 @@ fn nothing(wanted: &str) -> String {
     format!("`device={wanted}`: no such virtio device was found on PCI or MMIO; there is nothing to check")
 }
 
+/// The longest wait for an announcement to leave the serial port, in nanoseconds: a hundred times what 16 bytes take.
+const ANNOUNCED: u64 = 150_000_000;
+
 /// Writes down what happens to one device.
 struct Reporter<'n> {
     device: DeviceAddress,
@@ -108,7 +111,7 @@ impl Observer for Reporter<'_> {
             if serial::is_text() {
                 serial::line(format_args!("# {} begins", check.name));
             }
-            serial::drain();
+            serial::drain(ANNOUNCED);
         }
     }
 

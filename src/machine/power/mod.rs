@@ -71,7 +71,7 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
     log::emit(&events::Exit { status: status.qemu_status().into() });
     screen::flush();
-    drain();
+    log::drain(PATIENCE);
     let ways = WayOut::to_end(status, cpuid::has_hypervisor()).iter().copied().filter(|way| is_there(*way));
     for way in ways {
         if way.is_reset() {
@@ -88,7 +88,7 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
 fn announce_reset(way: WayOut) {
     ::log::info!("the virtual machine is still on: it is ended by {way}");
     screen::flush();
-    drain();
+    log::drain(PATIENCE);
 }
 
 /// Whether there is a point in a way out. Most show that only when they are taken.
@@ -133,12 +133,9 @@ fn debug_exit(status: ExitStatus) {
     }
 }
 
-/// Waits for the last bytes on the serial line, which whatever ends the machine would cut off.
-fn drain() {
-    /// The longest wait, in nanoseconds, since a reader may have stopped: 200 ms. A queue takes 1.4 ms at full speed.
-    const PATIENCE: u64 = 200_000_000;
-    log::with_serial(|serial| serial.drain(PATIENCE));
-}
+/// The longest wait for the last bytes on the serial line, which whatever ends the machine would cut off, in nanoseconds. A
+/// queue takes 1.4 ms at full speed.
+const PATIENCE: u64 = 200_000_000;
 
 /// What a VMM may take to switch off, in ms: a reset must not overtake that.
 const SLOW_MS: u32 = 200;

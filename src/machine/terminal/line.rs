@@ -49,12 +49,9 @@ pub(crate) fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
     OUTPUT.with(|output| action(&mut output.serial))
 }
 
-/// The longest wait for the serial port to send what it holds, in nanoseconds: a hundred times what 16 bytes take.
-const DRAIN: u64 = 150_000_000;
-
-/// Waits, for a bounded time, until everything written has left the port.
-pub(crate) fn drain() {
-    with_serial(|serial| serial.drain(DRAIN));
+/// Waits until everything written has left the serial port, but no longer than `most` nanoseconds: a reader may have stopped.
+pub(crate) fn drain(most: u64) {
+    with_serial(|serial| serial.drain(most));
 }
 
 /// Tries a blocked line again, and reports lost lines.

@@ -9,6 +9,7 @@
 //! [`Hal::dma_alloc`](virtio_drivers::Hal::dma_alloc); a kernel with a page frame allocator passes that instead.
 
 #![no_std]
+#![cfg_attr(not(test), deny(clippy::incompatible_msrv))]
 
 extern crate alloc;
 #[cfg(test)]

@@ -5,13 +5,53 @@ use core::ptr::NonNull;
 
 use ballonet::balloon::{BalloonPlatform, Statistics};
 use ballonet::memory::PageFrames;
-use ballonet::platform::MapError;
-use ballonet::platform::{DmaExhausted, Platform, RegisterWindow};
+use ballonet::platform::{DmaExhausted, MapError, Platform, RegisterWindow};
 use ballonet::raw::{BalloonKernel, Kernel, RawMemory, RawPlatform, RawRegisters};
 use virtio_drivers::transport::pci::bus::ConfigurationAccess;
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE};
 
 use super::HalConfig;
+
+/// What a platform has from its `parts`: everything but registers.
+macro_rules! from_parts {
+    ($config:ty) => {
+        type Config = $config;
+        type Memory = RawMemory;
+
+        fn config(&mut self) -> &mut $config {
+            self.parts.config()
+        }
+
+        fn allocate_dma(&mut self, size: usize, align: usize) -> Result<RawMemory, DmaExhausted> {
+            self.parts.allocate_dma(size, align)
+        }
+
+        fn release_dma(&mut self, memory: RawMemory) {
+            self.parts.release_dma(memory);
+        }
+
+        fn now(&self) -> u64 {
+            self.parts.now()
+        }
+    };
+}
+
+/// The same for its page frames.
+macro_rules! frames_from_parts {
+    ($frames:ty) => {
+        type Frames = $frames;
+
+        fn frames(&mut self) -> &mut $frames {
+            self.parts.frames()
+        }
+
+        fn statistics(&self) -> Statistics {
+            self.parts.statistics()
+        }
+    };
+}
+
+pub(crate) use {frames_from_parts, from_parts};
 
 /// A platform over a [`Hal`] `H`, a [`ConfigurationAccess`] `C` and page frames `F`.
 #[derive(Debug)]
@@ -24,12 +64,13 @@ pub struct HalPlatform<H, C, F> {
 pub(crate) struct Parts<H, F> {
     frames: F,
     now: fn() -> u64,
+    pub(crate) statistics: fn() -> Statistics,
     hal: PhantomData<fn() -> H>,
 }
 
 impl<H, F> Parts<H, F> {
     pub(crate) const fn new(frames: F, now: fn() -> u64) -> Self {
-        Self { frames, now, hal: PhantomData }
+        Self { frames, now, statistics: Statistics::default, hal: PhantomData }
     }
 }
 
@@ -38,6 +79,14 @@ impl<H: Hal, C: ConfigurationAccess, F: PageFrames> HalPlatform<H, C, F> {
     /// nanoseconds that never goes back.
     pub const fn new(config: C, frames: F, now: fn() -> u64) -> Self {
         Self { parts: RawPlatform::new(Parts::new(frames, now), HalConfig(config)) }
+    }
+
+    /// The same with the memory statistics that the host is sent. See
+    /// [`BalloonPlatform::statistics`](ballonet::balloon::BalloonPlatform::statistics).
+    #[must_use]
+    pub const fn with_statistics(mut self, statistics: fn() -> Statistics) -> Self {
+        self.parts.kernel.statistics = statistics;
+        self
     }
 }
 
@@ -77,42 +126,21 @@ impl<H, F: PageFrames> BalloonKernel for Parts<H, F> {
     fn frames(&mut self) -> &mut F {
         &mut self.frames
     }
+
+    fn statistics(&self) -> Statistics {
+        (self.statistics)()
+    }
 }
 
 impl<H: Hal, C: ConfigurationAccess, F: PageFrames> Platform for HalPlatform<H, C, F> {
-    type Config = HalConfig<C>;
     type Registers = RawRegisters;
-    type Memory = RawMemory;
-
-    fn config(&mut self) -> &mut HalConfig<C> {
-        self.parts.config()
-    }
+    from_parts!(HalConfig<C>);
 
     fn map(&mut self, window: RegisterWindow) -> Result<RawRegisters, MapError> {
         self.parts.map(window)
     }
-
-    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<RawMemory, DmaExhausted> {
-        self.parts.allocate_dma(size, align)
-    }
-
-    fn release_dma(&mut self, memory: RawMemory) {
-        self.parts.release_dma(memory);
-    }
-
-    fn now(&self) -> u64 {
-        self.parts.now()
-    }
 }
 
 impl<H: Hal, C: ConfigurationAccess, F: PageFrames> BalloonPlatform for HalPlatform<H, C, F> {
-    type Frames = F;
-
-    fn frames(&mut self) -> &mut F {
-        self.parts.frames()
-    }
-
-    fn statistics(&self) -> Statistics {
-        Statistics::default()
-    }
+    frames_from_parts!(F);
 }

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 
-use ballonet::balloon::BalloonPlatform;
+use ballonet::balloon::{BalloonPlatform, Statistics};
 use ballonet::memory::PageFrames;
 use ballonet::platform::{DmaExhausted, MapError, Platform, RegisterWindow};
 use ballonet::raw::{RawMemory, RawPlatform};
@@ -14,7 +14,7 @@ use virtio_drivers::transport::Transport;
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction};
 
 use super::HalConfig;
-use super::platform::Parts;
+use super::platform::{Parts, frames_from_parts, from_parts};
 use super::transport::{Device, LENGTH, TransportRegisters};
 
 /// Where the device is said to be, for want of an address: errors and logs name it by this.
@@ -32,6 +32,14 @@ impl<H: Hal, T: Transport, F: PageFrames> TransportPlatform<H, T, F> {
     pub fn new(transport: T, frames: F, now: fn() -> u64) -> Self {
         let device = Arc::new(Mutex::new(Device::new(transport)));
         Self { device, parts: RawPlatform::new(Parts::new(frames, now), HalConfig(NoPci(()))) }
+    }
+
+    /// The same with the memory statistics that the host is sent, as
+    /// [`HalPlatform::with_statistics`](super::HalPlatform::with_statistics).
+    #[must_use]
+    pub fn with_statistics(mut self, statistics: fn() -> Statistics) -> Self {
+        self.parts.kernel.statistics = statistics;
+        self
     }
 
     /// What [`Balloon::probe`](ballonet::balloon::Balloon::probe) is given.
@@ -63,36 +71,15 @@ impl ConfigurationAccess for NoPci {
 }
 
 impl<H: Hal, T: Transport + Send + 'static, F: PageFrames> Platform for TransportPlatform<H, T, F> {
-    type Config = HalConfig<NoPci>;
     type Registers = TransportRegisters<T>;
-    type Memory = RawMemory;
-
-    fn config(&mut self) -> &mut HalConfig<NoPci> {
-        self.parts.config()
-    }
+    from_parts!(HalConfig<NoPci>);
 
     fn map(&mut self, window: RegisterWindow) -> Result<TransportRegisters<T>, MapError> {
         let registers = TransportRegisters::new(&self.device, window.address, window.length);
         registers.ok_or(MapError { window, reason: "the transport has no such registers" })
     }
-
-    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<RawMemory, DmaExhausted> {
-        self.parts.allocate_dma(size, align)
-    }
-
-    fn release_dma(&mut self, memory: RawMemory) {
-        self.parts.release_dma(memory);
-    }
-
-    fn now(&self) -> u64 {
-        self.parts.now()
-    }
 }
 
 impl<H: Hal, T: Transport + Send + 'static, F: PageFrames> BalloonPlatform for TransportPlatform<H, T, F> {
-    type Frames = F;
-
-    fn frames(&mut self) -> &mut F {
-        self.parts.frames()
-    }
+    frames_from_parts!(F);
 }

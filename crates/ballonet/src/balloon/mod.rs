@@ -25,7 +25,7 @@ pub mod wire;
 pub use counters::Counters;
 pub use driver::{Balloon, ReclaimError, Reclaimed, find_queues};
 pub use error::BalloonError;
-pub use find::find;
+pub use find::{find, matches};
 pub use options::Options;
 pub use platform::{BalloonPlatform, Statistics};
 pub use policy::chain_support::ChainSupport;

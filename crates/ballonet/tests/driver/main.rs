@@ -7,6 +7,7 @@
 mod bring_up;
 mod clauses;
 mod following;
+mod found;
 mod guest;
 mod hinting;
 mod hinting_manual;

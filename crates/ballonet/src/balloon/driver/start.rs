@@ -60,8 +60,9 @@ const fn implemented(transport: TransportKind) -> Features {
 }
 
 impl<P: BalloonPlatform> Balloon<P> {
-    /// Starts a driver for the balloon `device`: a PCI function ([`Bdf`](crate::pci::Bdf)), or whatever else
-    /// [`DeviceHandle`] names. Call [`Balloon::poll`] at once; it does all the work.
+    /// Starts a driver for the balloon `device`, found by [`balloon::find`](super::super::find) or in any other way: a
+    /// PCI function ([`Bdf`](crate::pci::Bdf)), an [`MmioDevice`](crate::virtio::MmioDevice), or a transport of the
+    /// kernel's own ([`DeviceHandle`]). Call [`Balloon::poll`] at once; it does all the work.
     ///
     /// # Errors
     /// When there is no balloon, or it does not start. Everything has been returned to the platform, and the device has

@@ -124,7 +124,7 @@ impl<P: Platform> Setup<P> {
     pub(crate) fn layout_of(&self, index: QueueIndex, size: u16, limit: u16) -> Result<RingLayout, TransportError> {
         let kind = self.device.transport().kind();
         if kind == TransportKind::Legacy && size > limit {
-            log::warn!(
+            log::debug!(
                 "{}: queue {index} has {size} entries, and a legacy device's cannot have fewer",
                 self.options.name
             );

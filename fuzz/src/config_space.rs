@@ -97,7 +97,7 @@ pub fn run(machine: &Machine<'_>) {
     let mut ranges: Vec<_> = machine.ranges.iter().take(4).filter_map(range).collect();
     ranges.push(BusRange::SEGMENT_0);
 
-    let mut tree = Tree::walk(&mut space, &ranges);
+    let mut tree = Tree::walk(&mut space, &ranges).expect("there is heap");
     tree.size_bars(&mut space);
     // Each bus once: two segments of 256 buses with 256 functions, and a few reads for each absent function.
     assert!(space.accesses.get() < 2 * 65536 * 2 + 4096 * tree.nodes().len() as u64 + 4096, "{:?}", space.accesses);
@@ -105,8 +105,8 @@ pub fn run(machine: &Machine<'_>) {
     if space.is_quiet() {
         check_untouched(&before, &space);
     }
-    let windows = HostWindows::from_gaps(&[], &[], &[], machine.address_bits);
-    let assignment = tree.assign_addresses(&mut space, &windows);
+    let windows = HostWindows::from_gaps(&[], &[], &[], machine.address_bits).expect("there is heap");
+    let assignment = tree.assign_addresses(&mut space, &windows).expect("there is heap");
     if space.is_quiet() {
         check_placed(&space, &tree, &assignment.placed, &windows);
     }

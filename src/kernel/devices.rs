@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use ballonet::memory::PhysRange;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::pci::{AddressRange, AssignError, Bdf, BusRange, Function, HostWindows, Node, Tree};
-use ballonet::platform::Platform;
+use ballonet::platform::{OutOfMemory, Platform};
 use ballonet::virtio::listing;
 use log::{info, warn};
 
@@ -19,7 +19,13 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
         warn!("PCI: configuration space is unreachable");
         return Tree::default();
     }
-    let mut tree = Tree::walk(machine.config(), &ranges);
+    let mut tree = match Tree::walk(machine.config(), &ranges) {
+        Ok(tree) => tree,
+        Err(error) => {
+            warn!("PCI: {error}");
+            return Tree::default();
+        }
+    };
     for error in tree.errors() {
         warn!("PCI: {error}");
     }
@@ -38,7 +44,14 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
 /// of BARs assigned.
 pub(crate) fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) -> bool) -> usize {
     let windows = host_windows(machine, tree);
-    let assignment = tree.assign_addresses(machine.config(), &windows);
+    let planned = windows.and_then(|windows| Ok((tree.assign_addresses(machine.config(), &windows)?, windows)));
+    let (assignment, windows) = match planned {
+        Ok(assigned) => assigned,
+        Err(error) => {
+            warn!("PCI: {error}; BARs without addresses stay so");
+            return 0;
+        }
+    };
     for error in &assignment.errors {
         match error {
             AssignError::NoRoom(bar) | AssignError::NotKept { bar, .. } if !concerned(bar.function) => {}
@@ -85,10 +98,12 @@ fn bus_ranges(machine: &mut Machine) -> Vec<BusRange> {
 
 /// The addresses available for BARs: those that the host bridge forwards, if it describes them; otherwise all unused
 /// ones.
-fn host_windows(machine: &mut Machine, tree: &Tree) -> HostWindows {
-    let known = tree.nodes().iter().find_map(|node| HostWindows::of_host_bridge(&node.function));
-    let told = machine.acpi.as_ref().and_then(|acpi| acpi.host_bridge.as_ref()).map(told_windows);
-    told.or(known).unwrap_or_else(|| gaps(machine))
+fn host_windows(machine: &mut Machine, tree: &Tree) -> Result<HostWindows, OutOfMemory> {
+    if let Some(bridge) = machine.acpi.as_ref().and_then(|acpi| acpi.host_bridge.as_ref()) {
+        return Ok(told_windows(bridge));
+    }
+    let known = tree.nodes().iter().find_map(|node| HostWindows::of_host_bridge(&node.function).transpose());
+    known.unwrap_or_else(|| gaps(machine))
 }
 
 fn told_windows(bridge: &HostBridge) -> HostWindows {
@@ -101,7 +116,7 @@ fn told_windows(bridge: &HostBridge) -> HostWindows {
     HostWindows { io: io.collect(), memory, memory64 }
 }
 
-fn gaps(machine: &mut Machine) -> HostWindows {
+fn gaps(machine: &mut Machine) -> Result<HostWindows, OutOfMemory> {
     let map = &machine.boot_info().memory_map;
     let of = |is_memory: bool| -> Vec<AddressRange> {
         let regions = map.regions().iter().filter(|region| matches!(region.kind, RegionKind::Reserved) != is_memory);

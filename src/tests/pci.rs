@@ -59,7 +59,7 @@ kernel_test! {
         if context.machine.config().regions().next().is_none() {
             return Err(Skip::because("configuration space is not mapped"));
         }
-        let tree = Tree::walk(&mut ports, &[BusRange::SEGMENT_0]);
+        let tree = Tree::walk(&mut ports, &[BusRange::SEGMENT_0]).expect("there is heap");
         let found: Vec<_> = tree.nodes().iter().map(|node| node.function).collect();
         assert_eq!(found, functions(context)?);
     }

@@ -21,7 +21,7 @@ fn kernel_main() -> ! {
     // SAFETY: QEMU has these ports, and nothing else here uses them.
     let config = unsafe { PortConfig::new() };
     let mut platform = RawPlatform::new(glue::Glue::new(machine::ram()), config);
-    let function = balloon::find(&mut platform.config).expect("there is no balloon");
+    let function = balloon::find(&mut platform.config).expect("the heap is large enough").expect("there is no balloon");
     let mut balloon = Balloon::probe(&mut platform, function, Options::new("balloon")).expect("it does not start");
     println!("balloon: {} MiB, {}", balloon.status().actual >> 8, balloon.status().interrupts);
     loop {

@@ -17,7 +17,7 @@ fn kernel_main() -> ! {
     // SAFETY: QEMU has these ports, and nothing else here uses them.
     let config = unsafe { PortConfig::new() };
     let mut platform = RawPlatform::new(glue::Glue::new(machine::ram()), config);
-    let function = balloon::find(&mut platform.config).expect("there is no balloon");
+    let function = balloon::find(&mut platform.config).expect("the heap is large enough").expect("there is no balloon");
     let options = if command_line().contains("small") { Options::small("balloon") } else { Options::new("balloon") };
     let (heap, pages) = (heap_used(), platform.kernel.0.counts().used);
     let mut balloon = Balloon::probe(&mut platform, function, options).expect("it does not start");

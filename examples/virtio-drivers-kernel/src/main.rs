@@ -29,7 +29,7 @@ fn kernel_main() -> ! {
         run(platform, device)
     }
     let mut platform = HalPlatform::<KernelHal, _, _>::new(hal::Ports, frames, nanoseconds);
-    let function = balloon::find(platform.config()).expect("there is no balloon");
+    let function = balloon::find(platform.config()).expect("the heap is large enough").expect("there is no balloon");
     run(platform, function.into())
 }
 

@@ -1,17 +1,24 @@
 //! Finding a balloon on PCI.
 
 use crate::pci::{Bdf, BusRange, ConfigSpace, Node, Tree};
+use crate::platform::OutOfMemory;
 use crate::virtio::spec::DeviceType;
 
-/// The first balloon on segment 0, with the bridges above it opened. Of other functions only the headers are read.
+/// The first balloon on segment 0, with the bridges above it opened; `None` if there is none. Of other functions only
+/// the headers are read.
 ///
 /// Its BARs must have addresses: where firmware gave none, [`Tree::assign_addresses`] does.
-pub fn find<C: ConfigSpace>(config: &mut C) -> Option<Bdf> {
-    let tree = Tree::walk(config, &[BusRange::SEGMENT_0]);
+///
+/// # Errors
+/// When the heap has no room for a list of the functions.
+pub fn find<C: ConfigSpace>(config: &mut C) -> Result<Option<Bdf>, OutOfMemory> {
+    let tree = Tree::walk(config, &[BusRange::SEGMENT_0])?;
     let is_balloon = |node: &&Node| matches(node.function.vendor, node.function.device);
-    let balloon = tree.nodes().iter().find(is_balloon)?.bdf();
-    tree.open_path(config, balloon);
-    Some(balloon)
+    let balloon = tree.nodes().iter().find(is_balloon).map(Node::bdf);
+    if let Some(balloon) = balloon {
+        tree.open_path(config, balloon);
+    }
+    Ok(balloon)
 }
 
 /// Whether a PCI function with these IDs is a balloon, for a kernel that has walked PCI itself. No other field counts

@@ -23,6 +23,25 @@ pub(crate) fn reserve<T>(values: &mut Vec<T>, more: usize) -> Result<(), OutOfMe
     values.try_reserve_exact(more).map_err(|_| OutOfMemory::Heap(bytes))
 }
 
+/// Makes room for another value of a list that may become long: in steps, so that not every value moves the others.
+///
+/// # Errors
+/// When the heap has no room; the values stay as they are.
+pub(crate) fn make_room<T>(values: &mut Vec<T>) -> Result<(), OutOfMemory> {
+    let bytes = values.len().saturating_add(1).saturating_mul(size_of::<T>());
+    values.try_reserve(1).map_err(|_| OutOfMemory::Heap(bytes))
+}
+
+/// Adds a value to a list that may become long.
+///
+/// # Errors
+/// When the heap has no room for it.
+pub(crate) fn append<T>(values: &mut Vec<T>, value: T) -> Result<(), OutOfMemory> {
+    make_room(values)?;
+    values.push(value);
+    Ok(())
+}
+
 /// Adds a value.
 ///
 /// # Errors

@@ -4,7 +4,6 @@
 //! the host bridge and of the bridges above. Closed bridge windows are opened around the devices behind them.
 //! Everything is planned first, then written. A BAR without room is reported, and the others proceed.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use derive_more::{Display, Error};
@@ -13,7 +12,9 @@ use super::bar::{Bar, BarKind, MemoryWidth};
 use super::bridge::{BridgeWindows, Space, close_unused_windows, has_window, open_window};
 use super::plan::{Plan, Want, plan};
 use super::range::AddressRange;
+use super::sorted_map::SortedMap;
 use super::{Bdf, Command, ConfigSpace, HostWindows, Node, Tree};
+use crate::bus::{OutOfMemory, heap};
 
 /// Why a BAR has no address after the assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
@@ -54,18 +55,37 @@ pub struct Assignment {
     pub errors: Vec<AssignError>,
 }
 
+impl Assignment {
+    /// Makes room for everything that can come of `plans`, so that nothing fails once registers are written.
+    fn make_room(&mut self, plans: &[Plan]) -> Result<(), OutOfMemory> {
+        let bars = plans.iter().map(|plan| plan.bars.len()).sum::<usize>();
+        let windows = plans.iter().map(|plan| plan.windows.iter().count()).sum::<usize>();
+        heap::reserve(&mut self.placed, bars)?;
+        heap::reserve(&mut self.opened, windows)?;
+        heap::reserve(&mut self.errors, bars + windows)
+    }
+}
+
 impl Tree {
     /// Assigns addresses to all BARs without one; call [`Tree::size_bars`] first. `host` gives the available
     /// addresses; BARs and bridge windows set up by firmware are avoided.
     ///
     /// Decoding of the functions stays as it was. Bridges whose windows were opened forward accesses.
-    pub fn assign_addresses<C: ConfigSpace>(&mut self, config: &mut C, host: &HostWindows) -> Assignment {
+    ///
+    /// # Errors
+    /// When the heap has no room for the plan. Nothing has been written then.
+    pub fn assign_addresses<C: ConfigSpace>(
+        &mut self,
+        config: &mut C,
+        host: &HostWindows,
+    ) -> Result<Assignment, OutOfMemory> {
         let mut assignment = Assignment::default();
-        let mut survey = Survey::new(config, self, host);
+        let mut survey = Survey::new(config, self, host)?;
         if survey.wants.is_empty() {
-            return assignment;
+            return Ok(assignment);
         }
-        let plans = survey.plan_all(config, self, host, &mut assignment);
+        let plans = survey.plan_all(config, self, host, &mut assignment)?;
+        assignment.make_room(&plans)?;
         let bridges = survey.windows;
         for error in &assignment.errors {
             if let AssignError::NoRoom(bar) = error {
@@ -79,7 +99,7 @@ impl Tree {
         for plan in &plans {
             self.place_bars(config, plan, &mut assignment);
         }
-        assignment
+        Ok(assignment)
     }
 
     /// A BAR without room has no address, whatever its register says: that value made no sense, and may now belong to
@@ -91,7 +111,7 @@ impl Tree {
     }
 
     fn open_windows<C: ConfigSpace>(&self, config: &mut C, plan: &Plan, assignment: &mut Assignment) {
-        for (&index, &window) in &plan.windows {
+        for (index, &window) in plan.windows.iter() {
             let Some(bridge) = self.nodes.get(index).map(Node::bdf) else { continue };
             let space = plan.space;
             if open_window(config, bridge, space, window) {
@@ -114,10 +134,10 @@ impl Tree {
     fn start_bridges<C: ConfigSpace>(
         &self,
         config: &mut C,
-        before: &BTreeMap<usize, BridgeWindows>,
+        before: &SortedMap<usize, BridgeWindows>,
         opened: &[(Bdf, Space, AddressRange)],
     ) {
-        for node in before.keys().filter_map(|index| self.nodes.get(*index)) {
+        for node in before.iter().filter_map(|(index, _)| self.nodes.get(index)) {
             let bridge = node.bdf();
             let ours = opened.iter().filter(|(of, ..)| *of == bridge);
             let decoding = ours.fold(Command::empty(), |bits, (_, space, _)| bits | space.command());
@@ -151,7 +171,7 @@ impl Tree {
 /// The state before anything is assigned.
 pub(super) struct Survey {
     /// The windows of every bridge, by its index in the tree.
-    pub(super) windows: BTreeMap<usize, BridgeWindows>,
+    pub(super) windows: SortedMap<usize, BridgeWindows>,
     /// The addresses that BARs already decode: memory and ports.
     pub(super) memory: Vec<AddressRange>,
     pub(super) ports: Vec<AddressRange>,
@@ -160,14 +180,12 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    fn new<C: ConfigSpace>(config: &C, tree: &Tree, host: &HostWindows) -> Self {
-        let bridges = tree.nodes.iter().enumerate().filter(|(_, node)| node.function.is_bridge());
-        let mut survey = Self {
-            windows: bridges.map(|(index, node)| (index, BridgeWindows::read(config, node.bdf()))).collect(),
-            memory: Vec::new(),
-            ports: Vec::new(),
-            wants: Vec::new(),
-        };
+    fn new<C: ConfigSpace>(config: &C, tree: &Tree, host: &HostWindows) -> Result<Self, OutOfMemory> {
+        let windows = SortedMap::new();
+        let mut survey = Self { windows, memory: Vec::new(), ports: Vec::new(), wants: Vec::new() };
+        for (index, node) in tree.nodes.iter().enumerate().filter(|(_, node)| node.function.is_bridge()) {
+            survey.windows.or_insert_with(index, || BridgeWindows::read(config, node.bdf()))?;
+        }
         // BARs that are decoded keep their places; the others must fit beside them.
         let mut undecoded = Vec::new();
         for (index, node) in tree.nodes.iter().enumerate() {
@@ -175,18 +193,20 @@ impl Survey {
             let command = bars.peek().map_or(Command::empty(), |_| node.function.command(config));
             for &bar in bars {
                 match bar.range() {
-                    Some(range) if command.contains(decoding(&bar)) => survey.taken(&bar).push(range),
-                    _ => undecoded.push(Want { node: index, bar }),
+                    Some(range) if command.contains(decoding(&bar)) => heap::append(survey.taken(&bar), range)?,
+                    _ => heap::append(&mut undecoded, Want { node: index, bar })?,
                 }
             }
         }
         for want in undecoded {
             match want.bar.range() {
-                Some(range) if survey.makes_sense(tree, host, &want, range) => survey.taken(&want.bar).push(range),
-                _ => survey.wants.push(want),
+                Some(range) if survey.makes_sense(tree, host, &want, range) => {
+                    heap::append(survey.taken(&want.bar), range)?;
+                }
+                _ => heap::append(&mut survey.wants, want)?,
             }
         }
-        survey
+        Ok(survey)
     }
 
     /// The list of decoded addresses of the kind that `bar` uses.
@@ -197,7 +217,7 @@ impl Survey {
     /// Whether an undecoded BAR can be decoded at its present address: accesses reach it, and nothing else is there.
     fn makes_sense(&self, tree: &Tree, host: &HostWindows, want: &Want, range: AddressRange) -> bool {
         let reaches = |window: &AddressRange| window.contains(range);
-        let bridge = tree.container(want.node).and_then(|bridge| self.windows.get(&bridge));
+        let bridge = tree.container(want.node).and_then(|bridge| self.windows.get(bridge));
         let (reachable, taken) = match (bridge, want.bar.is_io()) {
             (Some(windows), true) => (windows.io.iter().any(reaches), &self.ports),
             (Some(windows), false) => (windows.memory.iter().chain(&windows.prefetchable).any(reaches), &self.memory),
@@ -215,34 +235,37 @@ impl Survey {
         tree: &Tree,
         host: &HostWindows,
         assignment: &mut Assignment,
-    ) -> [Plan; 3] {
+    ) -> Result<[Plan; 3], OutOfMemory> {
         let (mut ports, mut low, mut high) = (Vec::new(), Vec::new(), Vec::new());
         for &want in &self.wants {
             match want.bar.kind {
-                BarKind::Io => ports.push(want),
+                BarKind::Io => heap::append(&mut ports, want)?,
                 BarKind::Memory { width: MemoryWidth::Below1MiB, .. } => {
-                    assignment.errors.push(AssignError::NoRoom(want.bar));
+                    heap::append(&mut assignment.errors, AssignError::NoRoom(want.bar))?;
                 }
                 // A host bridge forwards anything above 4 GiB; other bridges forward only prefetchable memory there.
                 BarKind::Memory { width: MemoryWidth::Bits64, prefetchable }
                     if prefetchable || tree.container(want.node).is_none() =>
                 {
-                    high.push(want);
+                    heap::append(&mut high, want)?;
                 }
-                BarKind::Memory { .. } => low.push(want),
+                BarKind::Memory { .. } => heap::append(&mut low, want)?,
             }
         }
         let mut plan = |survey: &Self, space, wants, pool: &[AddressRange]| {
             plan(survey, tree, space, wants, pool, |bridge| has_window(config, bridge, space))
         };
-        let io = plan(self, Space::Io, ports, &host.io);
-        let high = plan(self, Space::Prefetchable, high, &host.memory64);
+        let io = plan(self, Space::Io, ports, &host.io)?;
+        let high = plan(self, Space::Prefetchable, high, &host.memory64)?;
+        heap::reserve(&mut self.memory, high.bars.len())?;
         self.memory.extend(high.bars.iter().filter_map(|(want, first)| AddressRange::new(*first, want.size())));
         // A BAR that finds no room there, or that a bridge blocks, may go below 4 GiB.
+        heap::reserve(&mut low, high.refused.len())?;
         low.extend(&high.refused);
-        let low = plan(self, Space::Memory, low, &host.memory);
+        let low = plan(self, Space::Memory, low, &host.memory)?;
+        heap::reserve(&mut assignment.errors, io.refused.len() + low.refused.len())?;
         assignment.errors.extend(io.refused.iter().chain(&low.refused).map(|want| AssignError::NoRoom(want.bar)));
-        [io, high, low]
+        Ok([io, high, low])
     }
 }
 

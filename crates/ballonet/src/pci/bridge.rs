@@ -15,6 +15,7 @@ use super::register::{
     PREFETCHABLE_LIMIT_UPPER,
 };
 use super::{Bdf, Command, ConfigSpace};
+use crate::bus::OutOfMemory;
 
 /// Why the walk skipped a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
@@ -47,13 +48,24 @@ pub enum BridgeError {
         /// The address given for a bridge.
         bridge: Bdf,
     },
+    /// The heap has no room for what is behind it.
+    #[display("{bridge}: {missing} for what is behind it")]
+    Memory {
+        /// The bridge.
+        bridge: Bdf,
+        /// What is missing.
+        missing: OutOfMemory,
+    },
 }
 
 impl BridgeError {
     /// The bridge, or the first ignored function.
     pub(crate) const fn place(&self) -> Bdf {
         match *self {
-            Self::BadBusNumbers { bridge, .. } | Self::NoBusNumber { bridge } | Self::NotWalked { bridge } => bridge,
+            Self::BadBusNumbers { bridge, .. }
+            | Self::NoBusNumber { bridge }
+            | Self::NotWalked { bridge }
+            | Self::Memory { bridge, .. } => bridge,
             Self::TooManyFunctions { from, .. } => from,
         }
     }

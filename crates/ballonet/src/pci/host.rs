@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::Function;
 use super::range::{AddressRange, Pool};
+use crate::bus::OutOfMemory;
 
 /// Addresses available for BARs, in order of preference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,15 +37,16 @@ impl HostWindows {
     ///
     /// QEMU's generic PCI Express host bridge on an x86-64 microvm has 512 MiB below 4 GiB, 512 GiB above, and no
     /// ports.
-    pub fn of_host_bridge(bridge: &Function) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When the heap has no room for them.
+    pub fn of_host_bridge(bridge: &Function) -> Result<Option<Self>, OutOfMemory> {
         if (bridge.vendor, bridge.device) != (0x1B36, 0x0008) {
-            return None;
+            return Ok(None);
         }
-        Some(Self {
-            io: Vec::new(),
-            memory: AddressRange::inclusive(0xC000_0000, 0xDFFF_FFFF).into_iter().collect(),
-            memory64: AddressRange::new(0xC0_0000_0000, 512 * GIB).into_iter().collect(),
-        })
+        let memory = Pool::new(AddressRange::inclusive(0xC000_0000, 0xDFFF_FFFF))?.into_ranges();
+        let memory64 = Pool::new(AddressRange::new(0xC0_0000_0000, 512 * GIB))?.into_ranges();
+        Ok(Some(Self { io: Vec::new(), memory, memory64 }))
     }
 
     /// The windows of a PC's host bridge: everything unused.
@@ -52,30 +54,35 @@ impl HostWindows {
     /// `ram` is all memory, whatever its use (including ACPI tables and hot-plug ranges). `used` are other occupied
     /// addresses: reserved ranges of the memory map, and ECAM; `used_ports` likewise for ports. `address_bits` is the
     /// width of physical addresses (CPUID leaf 0x80000008). Addresses in BARs need not be included.
+    ///
+    /// # Errors
+    /// When the heap has no room for them.
     pub fn from_gaps(
         ram: &[AddressRange],
         used: &[AddressRange],
         used_ports: &[AddressRange],
         address_bits: u8,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, OutOfMemory> {
+        Ok(Self {
             // Firmware places BARs from 0xC000 on; below that boards have undocumented ports.
-            io: free([(0xC000, 0xFEFF), (0x1000, 0x9FFF)], used_ports, 0x100),
-            memory: free([(above_low_ram(ram), TOP_OF_LOW_WINDOW)], used, MIB),
-            memory64: high_window(ram, used, address_bits),
-        }
+            io: free([(0xC000, 0xFEFF), (0x1000, 0x9FFF)], used_ports.iter().copied(), 0x100)?,
+            memory: free([(above_low_ram(ram), TOP_OF_LOW_WINDOW)], used.iter().copied(), MIB)?,
+            memory64: high_window(ram, used, address_bits)?,
+        })
     }
 }
 
 /// What `used` leaves of the inclusive `ranges`, without pieces smaller than `least`.
-fn free(ranges: impl IntoIterator<Item = (u64, u64)>, used: &[AddressRange], least: u64) -> Vec<AddressRange> {
-    let mut pool = Pool::new(ranges.into_iter().filter_map(|(first, last)| AddressRange::inclusive(first, last)));
-    for taken in used {
-        pool.exclude(*taken);
-    }
+fn free(
+    ranges: impl IntoIterator<Item = (u64, u64)>,
+    mut used: impl Iterator<Item = AddressRange>,
+    least: u64,
+) -> Result<Vec<AddressRange>, OutOfMemory> {
+    let mut pool = Pool::new(ranges.into_iter().filter_map(|(first, last)| AddressRange::inclusive(first, last)))?;
+    used.try_for_each(|taken| pool.exclude(taken))?;
     let mut left = pool.into_ranges();
     left.retain(|range| range.last() - range.first() >= least - 1);
-    left
+    Ok(left)
 }
 
 /// The lowest address available for PCI: above the last RAM below 4 GiB and above the ISA holes.
@@ -91,13 +98,16 @@ fn end_of<'r>(ranges: impl IntoIterator<Item = &'r AddressRange>) -> u64 {
 
 /// Addresses above all RAM. The preferred ones start at a quarter of the address space: directly above RAM there may
 /// be room for RAM that no table mentions, and a virtual machine may claim more address bits than its host has.
-fn high_window(ram: &[AddressRange], used: &[AddressRange], address_bits: u8) -> Vec<AddressRange> {
+fn high_window(
+    ram: &[AddressRange],
+    used: &[AddressRange],
+    address_bits: u8,
+) -> Result<Vec<AddressRange>, OutOfMemory> {
     let space = 1 << address_bits.min(MAPPABLE_BITS);
-    let Some(bottom) = end_of(ram).max(4 * GIB).checked_next_multiple_of(GIB) else { return Vec::new() };
+    let Some(bottom) = end_of(ram).max(4 * GIB).checked_next_multiple_of(GIB) else { return Ok(Vec::new()) };
     let best = bottom.max(space / 4);
-    let mut used = used.to_vec();
-    used.extend(AddressRange::inclusive(HYPERTRANSPORT.0, HYPERTRANSPORT.1));
-    free([(best, space - 1), (bottom, best - 1)], &used, MIB)
+    let reserved = AddressRange::inclusive(HYPERTRANSPORT.0, HYPERTRANSPORT.1);
+    free([(best, space - 1), (bottom, best - 1)], used.iter().copied().chain(reserved), MIB)
 }
 
 #[cfg(test)]
@@ -112,7 +122,7 @@ mod tests {
     fn q35_with_2_gib_has_the_gaps_around_ecam() {
         let ram = [range(0, 0x9_FBFF), range(0x10_0000, 0x7FFD_EFFF)];
         let used = [range(0x7FFD_F000, 0x7FFF_FFFF), range(0xB000_0000, 0xBFFF_FFFF), range(0xFEFF_C000, 0xFEFF_FFFF)];
-        let windows = HostWindows::from_gaps(&ram, &used, &[], 40);
+        let windows = HostWindows::from_gaps(&ram, &used, &[], 40).unwrap();
         assert_eq!(windows.memory, [range(0x8000_0000, 0xAFFF_FFFF), range(0xC000_0000, 0xFEBF_FFFF)]);
         assert_eq!(windows.memory64, [range(0x40_0000_0000, 0xFC_FFFF_FFFF), range(0x1_0000_0000, 0x3F_FFFF_FFFF)]);
         assert_eq!(windows.io, [range(0xC000, 0xFEFF), range(0x1000, 0x9FFF)]);
@@ -123,7 +133,7 @@ mod tests {
         let ram = [range(0, 0xBFFF_FFFF), range(0x1_0000_0000, 0x5_3FFF_FFFF)];
         let used = [range(0xE000_0000, 0xEFFF_FFFF)];
         let ports = [range(0xC200, 0xC2FF)];
-        let windows = HostWindows::from_gaps(&ram, &used, &ports, 36);
+        let windows = HostWindows::from_gaps(&ram, &used, &ports, 36).unwrap();
         for window in windows.memory.iter().chain(&windows.memory64) {
             assert!(ram.iter().chain(&used).all(|taken| !taken.overlaps(*window)), "{window}");
             assert!(window.last() < 1 << 36);
@@ -135,15 +145,15 @@ mod tests {
     #[test]
     fn ram_up_to_4_gib_leaves_no_low_window() {
         let ram = [range(0, 0x1_3FFF_FFFF)];
-        assert_eq!(HostWindows::from_gaps(&ram, &[], &[], 40).memory, []);
-        assert_eq!(HostWindows::from_gaps(&[range(0, u64::MAX)], &[], &[], 52).memory64, []);
+        assert_eq!(HostWindows::from_gaps(&ram, &[], &[], 40).unwrap().memory, []);
+        assert_eq!(HostWindows::from_gaps(&[range(0, u64::MAX)], &[], &[], 52).unwrap().memory64, []);
     }
 
     #[test]
     fn absurd_address_widths_give_no_high_window_or_a_mappable_one() {
-        assert_eq!(HostWindows::from_gaps(&[], &[], &[], 32).memory64, []);
-        assert_eq!(HostWindows::from_gaps(&[], &[], &[], 0).memory64, []);
-        let windows = HostWindows::from_gaps(&[], &[], &[], 255);
+        assert_eq!(HostWindows::from_gaps(&[], &[], &[], 32).unwrap().memory64, []);
+        assert_eq!(HostWindows::from_gaps(&[], &[], &[], 0).unwrap().memory64, []);
+        let windows = HostWindows::from_gaps(&[], &[], &[], 255).unwrap();
         assert!(windows.memory64.iter().all(|window| window.last() < 1 << 47));
     }
 }

@@ -171,7 +171,7 @@ mod tests {
 
     fn tree(fake: FakeFunction) -> (FakeConfig, Tree) {
         let (mut config, _) = FakeConfig::with(fake);
-        let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+        let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]).unwrap();
         tree.size_bars(&mut config);
         (config, tree)
     }

@@ -4,14 +4,15 @@
 //! Largest alignment first, so that powers of two leave no gaps. What does not fit is left out, the largest first,
 //! until the rest fits.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::assign::Survey;
 use super::bar::Bar;
 use super::bridge::Space;
 use super::range::{AddressRange, Pool};
+use super::sorted_map::SortedMap;
 use super::{Bdf, Node, Tree};
+use crate::bus::{OutOfMemory, heap};
 
 /// A BAR that needs an address.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +43,7 @@ type Key = (usize, u8);
 type Places = Vec<(Want, u64)>;
 
 /// Windows to open, by the bridge's index in the tree.
-type Windows = BTreeMap<usize, AddressRange>;
+type Windows = SortedMap<usize, AddressRange>;
 
 /// The plan for all addresses of one kind.
 #[derive(Debug)]
@@ -77,6 +78,14 @@ impl Item {
         }
     }
 
+    /// Of equals: BARs before windows, in their functions' order.
+    fn order(&self) -> (bool, Key) {
+        match self {
+            Self::Bar(want) => (false, want.key()),
+            Self::Window { bridge, .. } => (true, (usize::MAX - bridge, 0)),
+        }
+    }
+
     fn align(&self) -> u64 {
         match self {
             Self::Bar(want) => want.size(),
@@ -86,10 +95,16 @@ impl Item {
 }
 
 /// What each bus needs, largest alignment first. A bus is identified by the bridge to it, a root bus by `None`.
-type Buses = BTreeMap<Option<usize>, Vec<Item>>;
+type Buses = SortedMap<Option<usize>, Vec<Item>>;
+
+/// Which wants to leave out.
+type Unlucky = Vec<Key>;
 
 /// Plans addresses of kind `space` for `wants`. `host` is what host bridges forward, the preferred first;
 /// `has_window` tells whether a bridge with a closed window has one at all.
+///
+/// # Errors
+/// When the heap has no room for the plan.
 pub(super) fn plan(
     survey: &Survey,
     tree: &Tree,
@@ -97,30 +112,30 @@ pub(super) fn plan(
     mut wants: Vec<Want>,
     host: &[AddressRange],
     mut has_window: impl FnMut(Bdf) -> bool,
-) -> Plan {
-    let mut refused = Vec::new();
+) -> Result<Plan, OutOfMemory> {
+    // Each want is there once.
+    let mut refused = heap::vector(wants.len())?;
     // Query each bridge once.
-    let mut windowless = BTreeMap::new();
-    wants.retain(|want| {
-        let fits = closed_bridges(survey, tree, space, want.node).all(|bridge| {
-            let bdf = tree.nodes.get(bridge).map(Node::bdf);
-            *windowless.entry(bridge).or_insert_with(|| bdf.is_some_and(&mut has_window))
-        });
-        if !fits {
-            refused.push(*want);
-        }
-        fits
-    });
+    let mut known = SortedMap::new();
+    for bridge in wants.iter().flat_map(|want| closed_bridges(survey, tree, space, want.node)) {
+        let bdf = tree.nodes.get(bridge).map(Node::bdf);
+        known.or_insert_with(bridge, || bdf.is_some_and(&mut has_window))?;
+    }
+    let has_window = |bridge| known.get(bridge).is_some_and(|has| *has);
+    let fits = |want: &Want| closed_bridges(survey, tree, space, want.node).all(has_window);
+    leave_out(&mut wants, &mut refused, |want| !fits(want));
     loop {
-        match Layout::new(survey, tree, space, &wants).place(host) {
-            Ok((bars, windows)) => return Plan { space, bars, windows, refused },
-            Err(unlucky) => {
-                let (gone, left): (Vec<_>, Vec<_>) = wants.into_iter().partition(|want| unlucky.contains(&want.key()));
-                refused.extend(gone);
-                wants = left;
-            }
+        match Layout::new(survey, tree, space, &wants)?.place(host)? {
+            Ok((bars, windows)) => return Ok(Plan { space, bars, windows, refused }),
+            Err(unlucky) => leave_out(&mut wants, &mut refused, |want| unlucky.binary_search(&want.key()).is_ok()),
         }
     }
+}
+
+/// Moves wants to `refused`, which has room for all.
+fn leave_out(wants: &mut Vec<Want>, refused: &mut Vec<Want>, is_refused: impl Fn(&Want) -> bool) {
+    refused.extend(wants.iter().filter(|want| is_refused(want)));
+    wants.retain(|want| !is_refused(want));
 }
 
 /// The bridges above a function whose windows must be opened for it.
@@ -132,7 +147,7 @@ fn closed_bridges(survey: &Survey, tree: &Tree, space: Space, node: usize) -> im
 impl Survey {
     /// The window that the bridge at an index already had.
     fn window(&self, bridge: usize, space: Space) -> Option<AddressRange> {
-        self.windows.get(&bridge).and_then(|windows| windows.get(space))
+        self.windows.get(bridge).and_then(|windows| windows.get(space))
     }
 }
 
@@ -146,106 +161,117 @@ struct Layout<'s> {
 }
 
 impl<'s> Layout<'s> {
-    fn new(survey: &'s Survey, tree: &'s Tree, space: Space, wants: &'s [Want]) -> Self {
+    fn new(survey: &'s Survey, tree: &'s Tree, space: Space, wants: &'s [Want]) -> Result<Self, OutOfMemory> {
         let mut buses = Buses::new();
         for want in wants {
-            buses.entry(tree.container(want.node)).or_default().push(Item::Bar(*want));
+            heap::append(buses.or_insert_with(tree.container(want.node), Vec::new)?, Item::Bar(*want))?;
         }
         // A bridge comes before what is behind it, so reverse order starts from the leaves.
-        for bridge in survey.windows.keys().rev().copied() {
-            let Some(items) = buses.get_mut(&Some(bridge)) else { continue };
+        for (bridge, _) in survey.windows.iter().rev() {
+            let Some(items) = buses.get_mut(Some(bridge)) else { continue };
             sort(items);
             if survey.window(bridge, space).is_none() {
                 let (size, align) = pack(items, space);
-                buses.entry(tree.container(bridge)).or_default().push(Item::Window { bridge, size, align });
+                let window = Item::Window { bridge, size, align };
+                heap::append(buses.or_insert_with(tree.container(bridge), Vec::new)?, window)?;
             }
         }
-        if let Some(items) = buses.get_mut(&None) {
+        if let Some(items) = buses.get_mut(None) {
             sort(items);
         }
-        Self { survey, tree, space, wants, buses }
+        Ok(Self { survey, tree, space, wants, buses })
     }
 
     /// Places everything, or returns which of the wants must be left out so that the rest may fit.
-    fn place(&self, host: &[AddressRange]) -> Result<(Places, Windows), BTreeSet<Key>> {
-        let (mut bars, mut windows) = (Places::new(), Windows::new());
+    fn place(&self, host: &[AddressRange]) -> Result<Result<(Places, Windows), Unlucky>, OutOfMemory> {
+        let (mut bars, mut windows) = (heap::vector(self.wants.len())?, Windows::new());
         // Firmware may have opened a bridge window that nothing above forwards and whose addresses others get.
-        let mut given: Vec<AddressRange> = Vec::new();
+        let mut given: Vec<AddressRange> = heap::vector(self.wants.len())?;
         // Root buses come first, and each bridge before what is behind it.
-        for (&bus, items) in &self.buses {
-            let mut pool = self.pool(bus, host, &windows);
-            given.iter().for_each(|range| pool.exclude(*range));
+        for (bus, items) in self.buses.iter() {
+            let mut pool = self.pool(bus, host, &windows)?;
+            given.iter().try_for_each(|range| pool.exclude(*range))?;
             for (position, item) in items.iter().enumerate() {
-                let range = pool.take(item.size(), item.align());
-                let range = range.ok_or_else(|| self.unlucky(&items[position..], pool.largest()))?;
+                let Some(range) = pool.take(item.size(), item.align())? else {
+                    return self.unlucky(&items[position..], pool.largest()).map(Err);
+                };
                 match *item {
                     Item::Bar(want) => {
                         bars.push((want, range.first()));
                         given.push(range);
                     }
-                    Item::Window { bridge, .. } => {
-                        windows.insert(bridge, range);
-                    }
+                    Item::Window { bridge, .. } => *windows.or_insert_with(bridge, || range)? = range,
                 }
             }
         }
-        Ok((bars, windows))
+        Ok(Ok((bars, windows)))
     }
 
     /// The addresses available on a bus.
-    fn pool(&self, bus: Option<usize>, host: &[AddressRange], opened: &Windows) -> Pool {
+    fn pool(&self, bus: Option<usize>, host: &[AddressRange], opened: &Windows) -> Result<Pool, OutOfMemory> {
         let mut pool = match bus {
-            Some(bridge) => Pool::new(opened.get(&bridge).copied().or_else(|| self.survey.window(bridge, self.space))),
-            None => Pool::new(host.iter().copied()),
+            Some(bridge) => Pool::new(opened.get(bridge).copied().or_else(|| self.survey.window(bridge, self.space)))?,
+            None => Pool::new(host.iter().copied())?,
         };
         let memory = self.space != Space::Io;
         for taken in if memory { &self.survey.memory } else { &self.survey.ports } {
-            pool.exclude(*taken);
+            pool.exclude(*taken)?;
         }
-        for (_, windows) in self.survey.windows.iter().filter(|(bridge, _)| self.tree.container(**bridge) == bus) {
+        for (_, windows) in self.survey.windows.iter().filter(|(bridge, _)| self.tree.container(*bridge) == bus) {
             let used = if memory { [windows.memory, windows.prefetchable] } else { [windows.io, None] };
             for window in used.into_iter().flatten() {
-                pool.exclude(window);
+                pool.exclude(window)?;
             }
         }
-        pool
+        Ok(pool)
     }
 
     /// Which wants to leave out when the first of `items` does not fit; the others were to follow on the same bus.
     /// `room` is the largest free piece there.
     ///
     /// There may be thousands, of which almost none fits, and each pass takes longer the more there are. So each pass
-    /// leaves out as many as must go in any case.
-    fn unlucky(&self, items: &[Item], room: u64) -> BTreeSet<Key> {
+    /// leaves out as many as must go in any case. They are in order.
+    fn unlucky(&self, items: &[Item], room: u64) -> Result<Unlucky, OutOfMemory> {
+        let mut unlucky = heap::vector(self.wants.len())?;
         match items.first() {
             // If one does not fit, none of the same size does.
             Some(Item::Bar(first)) => {
                 let bars = items.iter().filter_map(|item| if let Item::Bar(want) = item { Some(want) } else { None });
-                bars.filter(|want| want.size() == first.size()).map(Want::key).collect()
+                unlucky.extend(bars.filter(|want| want.size() == first.size()).map(Want::key));
             }
-            Some(Item::Window { bridge, size, .. }) => self.largest_behind(*bridge, size.saturating_sub(room)),
-            None => BTreeSet::new(),
+            Some(Item::Window { bridge, size, .. }) => {
+                self.largest_behind(*bridge, size.saturating_sub(room), &mut unlucky)?;
+            }
+            None => {}
         }
+        unlucky.sort_unstable();
+        Ok(unlucky)
     }
 
     /// The largest wants behind a bridge whose window is too large by `excess`: at least one, and rather too few than
-    /// too many. Each counts for twice its size, or for twice the window granularity.
-    fn largest_behind(&self, bridge: usize, excess: u64) -> BTreeSet<Key> {
+    /// too many. Each counts for twice its size, or for twice the window granularity. They go to `unlucky`, which has
+    /// room for all wants.
+    fn largest_behind(&self, bridge: usize, excess: u64, unlucky: &mut Unlucky) -> Result<(), OutOfMemory> {
         let above = |want: &Want| closed_bridges(self.survey, self.tree, self.space, want.node).any(|it| it == bridge);
-        let mut behind: Vec<&Want> = self.wants.iter().rev().filter(|want| above(want)).collect();
-        behind.sort_by_key(|want| core::cmp::Reverse(want.size()));
+        let mut behind: Vec<(usize, &Want)> = heap::vector(self.wants.len())?;
+        behind.extend(self.wants.iter().enumerate().filter(|(_, want)| above(want)));
+        // Of equals the last ones first. A stable sort would allocate.
+        behind.sort_unstable_by_key(|(place, want)| core::cmp::Reverse((want.size(), *place)));
         let mut lost = 0_u64;
-        let still_too_large = |want: &&&Want| {
+        let still_too_large = |(_, want): &&(usize, &Want)| {
             let before = lost;
             lost = lost.saturating_add(2 * want.size().max(self.space.window_step()));
             before == 0 || before < excess
         };
-        behind.iter().take_while(still_too_large).map(|want| want.key()).collect()
+        unlucky.extend(behind.iter().take_while(still_too_large).map(|(_, want)| want.key()));
+        Ok(())
     }
 }
 
+/// Sorts what a bus needs, the largest alignment first. Which of equals comes first does not matter, but is always the
+/// same.
 fn sort(items: &mut [Item]) {
-    items.sort_by_key(|item| core::cmp::Reverse(item.align()));
+    items.sort_unstable_by_key(|item| (core::cmp::Reverse(item.align()), item.order()));
 }
 
 /// Size and alignment of a window for all `items`, as a multiple of the granularity. Saturates at a size that fits

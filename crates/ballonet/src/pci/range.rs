@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::bus::{OutOfMemory, heap};
+
 /// A range of bus addresses or port numbers; never empty. It may include the last 64-bit address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AddressRange {
@@ -72,23 +74,52 @@ pub(super) struct Pool {
 
 impl Pool {
     /// A pool of `ranges`, the preferred first.
-    pub(super) fn new(ranges: impl IntoIterator<Item = AddressRange>) -> Self {
-        Self { free: ranges.into_iter().collect() }
+    ///
+    /// # Errors
+    /// When the heap has no room for them.
+    pub(super) fn new(ranges: impl IntoIterator<Item = AddressRange>) -> Result<Self, OutOfMemory> {
+        let mut free = Vec::new();
+        ranges.into_iter().try_for_each(|range| heap::append(&mut free, range))?;
+        Ok(Self { free })
     }
 
     /// Removes `hole`, wherever it is.
-    pub(super) fn exclude(&mut self, hole: AddressRange) {
-        self.free = self.free.iter().flat_map(|range| range.without(hole)).flatten().collect();
+    ///
+    /// # Errors
+    /// When the heap has no room for the pieces; the pool stays as it is then.
+    pub(super) fn exclude(&mut self, hole: AddressRange) -> Result<(), OutOfMemory> {
+        let is_split = |range: &&AddressRange| range.without(hole).iter().flatten().count() > 1;
+        let more = self.free.iter().filter(is_split).count();
+        heap::reserve(&mut self.free, more)?;
+        let mut place = 0;
+        while let Some(range) = self.free.get(place).copied() {
+            match range.without(hole) {
+                [Some(piece), None] | [None, Some(piece)] => {
+                    self.free[place] = piece;
+                    place += 1;
+                }
+                [Some(below), Some(above)] => {
+                    self.free[place] = below;
+                    self.free.insert(place + 1, above);
+                    place += 2;
+                }
+                [None, None] => drop(self.free.remove(place)),
+            }
+        }
+        Ok(())
     }
 
-    /// Takes the first `size` addresses at a multiple of `align`, a power of two.
-    pub(super) fn take(&mut self, size: u64, align: u64) -> Option<AddressRange> {
+    /// Takes the first `size` addresses at a multiple of `align`, a power of two; `None` if there are none.
+    ///
+    /// # Errors
+    /// As [`Pool::exclude`].
+    pub(super) fn take(&mut self, size: u64, align: u64) -> Result<Option<AddressRange>, OutOfMemory> {
         let taken = self.free.iter().find_map(|range| {
             let first = range.first.checked_next_multiple_of(align)?;
             AddressRange::new(first, size).filter(|candidate| range.contains(*candidate))
-        })?;
-        self.exclude(taken);
-        Some(taken)
+        });
+        taken.map_or(Ok(()), |taken| self.exclude(taken))?;
+        Ok(taken)
     }
 
     /// The largest contiguous piece left; `u64::MAX` also stands for the whole address space.
@@ -121,27 +152,27 @@ mod tests {
 
     #[test]
     fn a_hole_leaves_what_is_below_and_above() {
-        let mut pool = Pool::new([range(10, 20)]);
-        pool.exclude(range(12, 14));
+        let mut pool = Pool::new([range(10, 20)]).unwrap();
+        pool.exclude(range(12, 14)).unwrap();
         assert_eq!(pool.into_ranges(), [range(10, 11), range(15, 20)]);
-        let mut pool = Pool::new([range(0, u64::MAX)]);
-        pool.exclude(range(0, u64::MAX));
+        let mut pool = Pool::new([range(0, u64::MAX)]).unwrap();
+        pool.exclude(range(0, u64::MAX)).unwrap();
         assert_eq!(pool.into_ranges(), []);
     }
 
     #[test]
     fn take_honours_alignment_and_preference() {
-        let mut pool = Pool::new([range(0x1001, 0x2FFF), range(0, 0xFFF)]);
-        assert_eq!(pool.take(0x1000, 0x1000), Some(range(0x2000, 0x2FFF)));
-        assert_eq!(pool.take(0x1000, 0x1000), Some(range(0, 0xFFF)));
-        assert_eq!(pool.take(0x1000, 0x1000), None);
+        let mut pool = Pool::new([range(0x1001, 0x2FFF), range(0, 0xFFF)]).unwrap();
+        assert_eq!(pool.take(0x1000, 0x1000).unwrap(), Some(range(0x2000, 0x2FFF)));
+        assert_eq!(pool.take(0x1000, 0x1000).unwrap(), Some(range(0, 0xFFF)));
+        assert_eq!(pool.take(0x1000, 0x1000).unwrap(), None);
     }
 
     #[test]
     fn take_does_not_wrap_at_the_top() {
-        let mut pool = Pool::new([range(u64::MAX - 10, u64::MAX)]);
-        assert_eq!(pool.take(16, 16), None);
-        assert_eq!(pool.take(u64::MAX, 1 << 63), None);
+        let mut pool = Pool::new([range(u64::MAX - 10, u64::MAX)]).unwrap();
+        assert_eq!(pool.take(16, 16).unwrap(), None);
+        assert_eq!(pool.take(u64::MAX, 1 << 63).unwrap(), None);
     }
 
     proptest! {
@@ -150,11 +181,11 @@ mod tests {
             base in 0..1_000_u64, length in 1..5_000_u64, wants in proptest::collection::vec(0..8_u32, 1..40),
         ) {
             let whole = AddressRange::new(base, length).unwrap();
-            let mut pool = Pool::new([whole]);
+            let mut pool = Pool::new([whole]).unwrap();
             let mut given: Vec<AddressRange> = Vec::new();
             for order in wants {
                 let size = 1 << order;
-                if let Some(taken) = pool.take(size, size) {
+                if let Some(taken) = pool.take(size, size).unwrap() {
                     prop_assert!(whole.contains(taken));
                     prop_assert_eq!(taken.first() % size, 0);
                     prop_assert!(given.iter().all(|other| !other.overlaps(taken)));

@@ -74,16 +74,22 @@ impl Tree {
         self.bridges_above(node.bdf()).any(|above| above.bdf() == bridge)
     }
 
-    /// Removes everything behind a bridge and returns it. The bridge keeps its bus numbers and windows.
-    pub fn remove_behind(&mut self, bridge: Bdf) -> Vec<Function> {
-        let gone: Vec<Function> = self.behind(bridge).map(|node| node.function).collect();
-        self.nodes.retain(|node| gone.iter().all(|function| function.bdf != node.bdf()));
+    /// Removes everything behind a bridge; returns how many functions that were. The bridge keeps its bus numbers and
+    /// windows.
+    pub fn remove_behind(&mut self, bridge: Bdf) -> usize {
+        let before = self.nodes.len();
+        // The last first: a bridge goes after what is behind it.
+        for place in (0..before).rev() {
+            if self.nodes.get(place).is_some_and(|node| self.is_behind(node, bridge)) {
+                self.nodes.remove(place);
+            }
+        }
         if let Some(BusNumbers { secondary, subordinate, .. }) = self.get(bridge).and_then(|node| node.buses) {
             let behind =
                 |place: Bdf| place.segment() == bridge.segment() && (secondary..=subordinate).contains(&place.bus());
             self.errors.retain(|error| !behind(error.place()));
         }
-        gone
+        before - self.nodes.len()
     }
 
     /// Sizes the BARs of every function. [`Bars::size`] has a requirement for the caller.

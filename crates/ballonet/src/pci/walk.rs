@@ -11,6 +11,7 @@ use super::bus::{BusRange, BusSet};
 use super::header::BusNumbers;
 use super::tree::{Node, Tree};
 use super::{Bdf, ConfigSpace, Express, Function};
+use crate::bus::{OutOfMemory, heap};
 
 /// The most functions in a tree. Responses are device data, and each function takes kernel memory.
 const MOST_FUNCTIONS: usize = 4096;
@@ -20,7 +21,10 @@ impl Tree {
     ///
     /// Firmware tables may give one range to several host bridges. The walk searches for their root buses only if the
     /// first root bus has more than one host bridge, because that takes 32 reads per bus.
-    pub fn walk<C: ConfigSpace>(config: &mut C, ranges: &[BusRange]) -> Self {
+    ///
+    /// # Errors
+    /// When the heap has no room for all functions. Bridges may have got numbers by then, which another walk keeps.
+    pub fn walk<C: ConfigSpace>(config: &mut C, ranges: &[BusRange]) -> Result<Self, OutOfMemory> {
         let mut tree = Self::default();
         for (index, range) in ranges.iter().enumerate() {
             // A bus that tables list twice is visited once.
@@ -29,11 +33,11 @@ impl Tree {
                 visited.insert(earlier.first(), earlier.last());
             }
             if range.is_reachable(config) && !visited.contains(range.first()) {
-                Walk { config, range: *range, visited, tree: &mut tree }.run();
+                Walk { config, range: *range, visited, tree: &mut tree }.run()?;
             }
         }
         tree.nodes.sort_unstable_by_key(Node::bdf);
-        tree
+        Ok(tree)
     }
 }
 
@@ -44,7 +48,8 @@ impl Tree {
     /// The bridge keeps its bus numbers; bridges behind it get numbers from its range.
     ///
     /// # Errors
-    /// When the tree has no such bridge, or the walk did not enter it.
+    /// When the tree has no such bridge, the walk did not enter it, or the heap has no room for what is behind it; the
+    /// tree has nothing behind it then.
     pub fn rescan<C: ConfigSpace>(&mut self, config: &mut C, bridge: Bdf) -> Result<usize, BridgeError> {
         let not_walked = BridgeError::NotWalked { bridge };
         let node = self.get(bridge).ok_or(not_walked)?;
@@ -54,15 +59,23 @@ impl Tree {
         self.remove_behind(bridge);
         let mut found = Self::default();
         let mut walk = Walk { config, range, visited: BusSet::default(), tree: &mut found };
-        let level = walk.scan(first, last, Some(&function));
-        walk.descend(level);
+        let walked = walk.scan(first, last, Some(&function)).and_then(|level| walk.descend(level));
+        walked.map_err(|missing| BridgeError::Memory { bridge, missing })?;
         found.nodes.sort_unstable_by_key(Node::bdf);
         found.size_bars(config);
         let count = found.nodes.len();
-        self.nodes.append(&mut found.nodes);
-        self.errors.append(&mut found.errors);
-        self.nodes.sort_unstable_by_key(Node::bdf);
+        self.append(found).map_err(|missing| BridgeError::Memory { bridge, missing })?;
         Ok(count)
+    }
+
+    /// Adds all of `other`, or nothing.
+    fn append(&mut self, mut other: Self) -> Result<(), OutOfMemory> {
+        heap::reserve(&mut self.nodes, other.nodes.len())?;
+        heap::reserve(&mut self.errors, other.errors.len())?;
+        self.nodes.append(&mut other.nodes);
+        self.errors.append(&mut other.errors);
+        self.nodes.sort_unstable_by_key(Node::bdf);
+        Ok(())
     }
 }
 
@@ -90,25 +103,24 @@ struct Level {
 }
 
 impl<C: ConfigSpace> Walk<'_, C> {
-    fn run(mut self) {
-        for root in self.roots() {
-            self.descend(root);
-        }
+    fn run(mut self) -> Result<(), OutOfMemory> {
+        self.roots()?.into_iter().try_for_each(|root| self.descend(root))
     }
 
     /// The scanned root buses.
-    fn roots(&mut self) -> Vec<Level> {
+    fn roots(&mut self) -> Result<Vec<Level>, OutOfMemory> {
         let (first, last) = (self.range.first(), self.range.last());
-        let root = self.scan(first, last, None);
+        let mut roots = heap::vector(1)?;
+        let root = self.scan(first, last, None)?;
         let (several, mut behind) = (root.host_bridges > 1, self.claims(&root));
-        let mut roots = Vec::from([root]);
+        roots.push(root);
         for bus in first..=last {
             let known = behind.contains(bus) || self.visited.contains(bus);
             // Empty buses stay unvisited: bridges may get their numbers.
             if several && !known && (0..32).any(|device| self.probe(bus, device, 0).is_some()) {
-                let root = self.scan(bus, last, None);
+                let root = self.scan(bus, last, None)?;
                 behind.merge(self.claims(&root));
-                roots.push(root);
+                heap::append(&mut roots, root)?;
             }
         }
         // A root's numbers end before the next root.
@@ -117,7 +129,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
             root.limit = limit;
             limit = root.bus.saturating_sub(1);
         }
-        roots
+        Ok(roots)
     }
 
     /// The numbers that the bridges on a bus forward, according to firmware.
@@ -133,13 +145,15 @@ impl<C: ConfigSpace> Walk<'_, C> {
     }
 
     /// Walks everything behind `root`, depth first.
-    fn descend(&mut self, root: Level) {
-        let mut path = Vec::from([root]);
+    fn descend(&mut self, root: Level) -> Result<(), OutOfMemory> {
+        let mut path = heap::vector(1)?;
+        path.push(root);
         while let Some(level) = path.last_mut() {
             match level.bridges.pop() {
                 Some(bridge) => match self.enter(level, &bridge) {
-                    Ok(behind) => path.push(behind),
-                    Err(error) => self.tree.errors.push(error),
+                    Ok(behind) => heap::append(&mut path, behind)?,
+                    Err(BridgeError::Memory { missing, .. }) => return Err(missing),
+                    Err(error) => heap::append(&mut self.tree.errors, error)?,
                 },
                 None => {
                     let done = path.pop();
@@ -149,6 +163,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Scans the bus behind `bridge`, which first gets a number if it has none.
@@ -173,7 +188,8 @@ impl<C: ConfigSpace> Walk<'_, C> {
             numbers.write(self.config, bdf);
         }
         self.record(bdf, numbers);
-        let mut behind = self.scan(numbers.secondary, numbers.subordinate, Some(bridge));
+        let behind = self.scan(numbers.secondary, numbers.subordinate, Some(bridge));
+        let mut behind = behind.map_err(|missing| BridgeError::Memory { bridge: bdf, missing })?;
         behind.numbered_by_us = unnumbered.then_some(bdf);
         Ok(behind)
     }
@@ -197,20 +213,22 @@ impl<C: ConfigSpace> Walk<'_, C> {
     }
 
     /// Finds all functions on a bus.
-    fn scan(&mut self, bus: u8, limit: u8, bridge: Option<&Function>) -> Level {
+    fn scan(&mut self, bus: u8, limit: u8, bridge: Option<&Function>) -> Result<Level, OutOfMemory> {
         self.visited.insert(bus, bus);
         let start = self.tree.nodes.len();
         let upstream = bridge.map(|function| function.bdf);
         for device in 0..bridge.map_or(32, |bridge| devices_behind(self.config, bridge)) {
             let Some(first) = self.probe(bus, device, 0) else { continue };
             if self.tree.nodes.len() + 8 > MOST_FUNCTIONS {
-                self.refuse(first.bdf);
+                self.refuse(first.bdf)?;
                 break;
             }
-            self.tree.nodes.push(Node::new(first, upstream));
-            let others = if first.multifunction { 1..8 } else { 1..1 };
-            let others = others.filter_map(|number| self.probe(bus, device, number)).collect::<Vec<_>>();
-            self.tree.nodes.extend(others.into_iter().map(|other| Node::new(other, upstream)));
+            heap::append(&mut self.tree.nodes, Node::new(first, upstream))?;
+            for number in if first.multifunction { 1..8 } else { 1..1 } {
+                if let Some(other) = self.probe(bus, device, number) {
+                    heap::append(&mut self.tree.nodes, Node::new(other, upstream))?;
+                }
+            }
         }
         let mut level = Level {
             bus,
@@ -224,22 +242,23 @@ impl<C: ConfigSpace> Walk<'_, C> {
         for Node { function, .. } in self.tree.nodes.iter().skip(start) {
             level.host_bridges += usize::from(function.class.is_host_bridge());
             if function.is_bridge() {
-                level.bridges.push(*function);
+                heap::append(&mut level.bridges, *function)?;
             }
         }
         level.bridges.sort_unstable_by_key(|bridge| {
             let unnumbered = BusNumbers::read(self.config, bridge.bdf).secondary == 0;
             core::cmp::Reverse((unnumbered, bridge.bdf))
         });
-        level
+        Ok(level)
     }
 
     /// Reports once that there are too many functions.
-    fn refuse(&mut self, from: Bdf) {
+    fn refuse(&mut self, from: Bdf) -> Result<(), OutOfMemory> {
         let most = MOST_FUNCTIONS;
-        if !self.tree.errors.iter().any(|error| matches!(error, BridgeError::TooManyFunctions { .. })) {
-            self.tree.errors.push(BridgeError::TooManyFunctions { from, most });
+        if self.tree.errors.iter().any(|error| matches!(error, BridgeError::TooManyFunctions { .. })) {
+            return Ok(());
         }
+        heap::append(&mut self.tree.errors, BridgeError::TooManyFunctions { from, most })
     }
 
     fn probe(&self, bus: u8, device: u8, function: u8) -> Option<Function> {

@@ -119,7 +119,7 @@ mod tests {
             function
         });
         let (mut config, _) = FakeConfig::with(function);
-        let tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+        let tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]).unwrap();
         let details = Details { config: &config, node: &tree.nodes()[0], vendor: describe }.to_string();
         details.lines().map(|line| line.trim_start().to_string()).collect()
     }
@@ -158,7 +158,7 @@ mod tests {
     fn what_is_no_virtio_device_is_not_spoken_of_as_one_and_what_is_cut_off_is_said_to_be() {
         assert_eq!(shown(0x0001, &[NOTIFY]), ["[40] vendor-specific, 20 bytes"]);
         let (mut config, _) = FakeConfig::with(FakeFunction::new(0x1af4, 0x1002, 0).capability(0xf4, 0x09, &[20, 2]));
-        let tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+        let tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]).unwrap();
         let details = Details { config: &config, node: &tree.nodes()[0], vendor: describe }.to_string();
         assert!(details.contains("20 bytes: virtio, cut off"), "{details}");
     }
@@ -204,7 +204,7 @@ mod tests {
         let access = [&[20, 5][..], &[0; 16]].concat();
         let (config, _) = FakeConfig::with(FakeFunction::new(0x1af4, 0x1045, 0).capability(0x40, 0x09, &access));
         let mut config = Guarded(config);
-        let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+        let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]).unwrap();
         tree.size_bars(&mut config);
         let details = Details { config: &config, node: &tree.nodes()[0], vendor: describe }.to_string();
         assert!(details.contains("PCI configuration access"), "{details}");

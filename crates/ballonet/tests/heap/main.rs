@@ -7,6 +7,7 @@
 
 mod failing;
 mod outside;
+mod pci;
 
 use std::collections::BTreeSet;
 

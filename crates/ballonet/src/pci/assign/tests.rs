@@ -45,9 +45,9 @@ fn machine() -> (FakeConfig, Wire) {
 }
 
 fn assign(config: &mut FakeConfig, host: &HostWindows) -> (Tree, Assignment) {
-    let mut tree = Tree::walk(config, &[BusRange::SEGMENT_0]);
+    let mut tree = Tree::walk(config, &[BusRange::SEGMENT_0]).unwrap();
     tree.size_bars(config);
-    let assignment = tree.assign_addresses(config, host);
+    let assignment = tree.assign_addresses(config, host).unwrap();
     check(config, &tree, host);
     (tree, assignment)
 }
@@ -98,10 +98,10 @@ fn what_firmware_assigned_is_left_alone() {
     let behind = config.add(root, 4, 0, port);
     config.add(behind, 0, 0, FakeFunction::new(0x1AF4, 0x1045, 0).memory32(1, 0xFE80_0000, 0x1000).command(command));
     config.changes_expected = false;
-    let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+    let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]).unwrap();
     tree.size_bars(&mut config);
     config.writes = 0;
-    assert_eq!(tree.assign_addresses(&mut config, &pc()), Assignment::default());
+    assert_eq!(tree.assign_addresses(&mut config, &pc()).unwrap(), Assignment::default());
     assert_eq!(config.writes, 0);
 }
 
@@ -319,7 +319,7 @@ fn a_second_run_has_nothing_to_do() {
     let (mut tree, _) = assign(&mut config, &pc());
     config.checkpoint();
     config.writes = 0;
-    assert_eq!(tree.assign_addresses(&mut config, &pc()), Assignment::default());
+    assert_eq!(tree.assign_addresses(&mut config, &pc()).unwrap(), Assignment::default());
     assert_eq!(config.writes, 0);
 }
 
@@ -391,9 +391,9 @@ fn windows_of_a_bridge_that_overlap_do_not_give_one_address_twice() {
     let bridge = FakeFunction::bridge(1, 1).memory_window(0xC000_0000, 0xC0FF_FFFF).raw(0x24, 0xC0F0_C000);
     let behind = config.add(root, 1, 0, bridge.buses(0, 1, 1));
     config.add(behind, 1, 0, FakeFunction::new(1, 1, 0).memory32(1, 0, 0x1000).memory64(2, 0, 0x1000, true));
-    let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+    let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]).unwrap();
     tree.size_bars(&mut config);
-    let assignment = tree.assign_addresses(&mut config, &pc());
+    let assignment = tree.assign_addresses(&mut config, &pc()).unwrap();
     let [Some(first), Some(second)] = assignment.placed.iter().map(Bar::range).collect::<Vec<_>>()[..] else {
         panic!("{assignment:?}");
     };
@@ -410,9 +410,9 @@ fn a_window_that_nothing_above_passes_on_does_not_give_what_others_were_given() 
     let behind = config.add(middle, 1, 0, inner.buses(1, 2, 2));
     config.add(root, 2, 0, FakeFunction::new(1, 1, 0).memory32(0, 0, 0x1000));
     config.add(behind, 1, 0, FakeFunction::new(1, 3, 0).memory32(0, 0, 0x1000));
-    let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+    let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]).unwrap();
     tree.size_bars(&mut config);
-    let assignment = tree.assign_addresses(&mut config, &pc());
+    let assignment = tree.assign_addresses(&mut config, &pc()).unwrap();
     let placed: Vec<_> = assignment.placed.iter().filter_map(Bar::range).collect();
     assert_eq!(placed.len(), 2, "{assignment:?}");
     assert!(!placed[0].overlaps(placed[1]), "{} and {}", placed[0], placed[1]);
@@ -454,7 +454,7 @@ fn what_comes_behind_an_empty_port_gets_addresses_and_again_the_next_time() {
         let behind = config.add(port, 0, 0, virtio());
         for _ in 0..3 {
             assert_eq!(tree.rescan(&mut config, bdf(0, 1)), Ok(1));
-            tree.assign_addresses(&mut config, &host);
+            tree.assign_addresses(&mut config, &host).unwrap();
             check(&config, &tree, &host);
             assert!(tree.behind(bdf(0, 1)).all(|node| node.bars.iter().all(|bar| bar.range().is_some())));
             // The function is removed and comes back as after a reset.
@@ -484,9 +484,9 @@ fn thousands_of_bars_that_fit_nowhere_cost_no_pass_each() {
                 config.add(wire, device, number, function);
             }
         }
-        let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+        let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]).unwrap();
         tree.size_bars(&mut config);
-        let assignment = tree.assign_addresses(&mut config, &pc());
+        let assignment = tree.assign_addresses(&mut config, &pc()).unwrap();
         let wanted: usize = tree.nodes().iter().map(|node| node.bars.iter().count()).sum();
         assert_eq!(wanted, 4 * 256 * 6);
         assert!(!assignment.placed.is_empty());

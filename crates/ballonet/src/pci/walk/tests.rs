@@ -22,7 +22,7 @@ fn bridge() -> FakeFunction {
 }
 
 fn walk(config: &mut FakeConfig) -> Tree {
-    Tree::walk(config, &[BusRange::SEGMENT_0])
+    Tree::walk(config, &[BusRange::SEGMENT_0]).unwrap()
 }
 
 fn found(tree: &Tree) -> Vec<Bdf> {
@@ -220,7 +220,7 @@ fn segments_are_walked_each_and_unreachable_ones_skipped() {
     config.add(far, 1, 0, endpoint());
     let ranges = [(0, 0, 255), (2, 0x10, 0x1F), (3, 0, 255), (0, 0, 255)];
     let ranges = ranges.map(|(segment, first, last)| BusRange::new(segment, first, last).unwrap());
-    let tree = Tree::walk(&mut config, &ranges);
+    let tree = Tree::walk(&mut config, &ranges).unwrap();
     assert_eq!(tree.nodes().len(), 3);
     assert!(tree.get(Bdf::new(2, 0x10, 1, 0).unwrap()).is_some());
 }
@@ -324,7 +324,7 @@ impl ConfigSpace for Everything {
 #[test]
 fn functions_without_end_are_left_alone_from_some_number_on_and_that_is_said_once() {
     let ranges: Vec<_> = (0..4).map(|segment| BusRange::new(segment, 0, 255).unwrap()).collect();
-    let tree = Tree::walk(&mut Everything, &ranges);
+    let tree = Tree::walk(&mut Everything, &ranges).unwrap();
     assert!((4000..=MOST_FUNCTIONS).contains(&tree.nodes().len()), "{}", tree.nodes().len());
     let errors = tree.errors();
     assert!(matches!(errors, [BridgeError::TooManyFunctions { most: MOST_FUNCTIONS, .. }]), "{errors:?}");
@@ -353,8 +353,7 @@ fn what_comes_and_goes_behind_a_port_is_found_and_forgotten() {
     assert_eq!(tree.rescan(&mut config, bdf(0, 1, 0)), Ok(2), "a second look finds the same");
     assert_eq!(tree.nodes().len(), before.len() + 2);
 
-    let gone = tree.remove_behind(bdf(0, 1, 0));
-    assert_eq!(gone.iter().map(|function| function.bdf).collect::<Vec<_>>(), come);
+    assert_eq!(tree.remove_behind(bdf(0, 1, 0)), come.len());
     assert_eq!(found(&tree), before);
 }
 

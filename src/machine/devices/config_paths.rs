@@ -3,9 +3,8 @@
 use alloc::sync::Arc;
 use core::ptr::NonNull;
 
-use ballonet::pci::{Bdf, ConfigSpace};
-use ballonet::platform::Registers;
-use ballonet::raw::{PortConfig, RawRegisters};
+use ballonet::pci::{Bdf, BusRange, ConfigSpace};
+use ballonet::raw::{EcamConfig, PortConfig};
 use x86_64::instructions::port::Port;
 
 use crate::acpi::EcamRegion;
@@ -26,6 +25,7 @@ pub(crate) static ORDER: Lock<()> = Lock::new(());
 #[derive(Debug)]
 pub(super) struct Ecam {
     region: EcamRegion,
+    buses: BusRange,
     start: NonNull<u8>,
 }
 
@@ -39,24 +39,25 @@ impl Ecam {
     pub(super) fn map(region: EcamRegion) -> Result<Self, PagingError> {
         let (start, length) = (region.range.start().as_u64(), region.range.bytes());
         let start = paging::with(|space| space.open_window(start, length, Access::Device, &mut frames::ForTables))?;
-        Ok(Self { region, start })
+        let buses = BusRange::new(region.segment, region.first_bus, region.last_bus);
+        Ok(Self { region, buses: buses.expect("the last bus is not below the first"), start })
+    }
+
+    /// The configuration space of its buses, for one access.
+    fn space(&self) -> EcamConfig {
+        // SAFETY: the region is mapped permanently, and has 1 MiB for each of its buses.
+        unsafe { EcamConfig::new(self.start, self.buses) }
     }
 
     fn contains(&self, function: Bdf) -> bool {
-        self.region.segment == function.segment()
-            && (self.region.first_bus..=self.region.last_bus).contains(&function.bus())
+        self.space().size(function.segment(), function.bus()) != 0
     }
 
     /// Where a function in it begins.
-    fn offset(&self, function: Bdf) -> usize {
-        let bus = usize::from(function.bus() - self.region.first_bus);
-        bus << 20 | usize::from(function.device()) << 15 | usize::from(function.function()) << 12
-    }
-
-    /// The registers of a function in it.
-    fn registers(&self, function: Bdf) -> RawRegisters {
-        // SAFETY: the region is mapped permanently, and has 4 KiB for each function of its buses.
-        unsafe { RawRegisters::memory(self.start.add(self.offset(function)), 4096) }
+    fn address(&self, function: Bdf) -> u64 {
+        let bus = u64::from(function.bus() - self.region.first_bus);
+        let place = u64::from(function.device()) << 15 | u64::from(function.function()) << 12;
+        self.region.range.start().as_u64() + (bus << 20 | place)
     }
 }
 
@@ -81,8 +82,7 @@ impl Paths {
 
     /// Where the 4 KiB of `function` are in memory; `None` if only the ports reach it.
     pub(super) fn address(&self, function: Bdf) -> Option<u64> {
-        let ecam = self.ecam(function)?;
-        Some(ecam.region.range.start().as_u64() + ecam.offset(function) as u64)
+        self.ecam(function).map(|ecam| ecam.address(function))
     }
 
     /// Whether the two ports are there.
@@ -117,14 +117,14 @@ macro_rules! access {
     ($read:ident, $write:ident, $type:ty) => {
         fn $read(&self, function: Bdf, offset: u16) -> $type {
             if let Some(ecam) = self.ecam(function) {
-                return ecam.registers(function).$read(offset.into());
+                return ecam.space().$read(function, offset);
             }
             self.through_ports(function, offset).map_or(<$type>::MAX, |ports| ports.$read(function, offset))
         }
 
         fn $write(&mut self, function: Bdf, offset: u16, value: $type) {
             if let Some(ecam) = self.ecam(function) {
-                return ecam.registers(function).$write(offset.into(), value);
+                return ecam.space().$write(function, offset, value);
             }
             if let Some(mut ports) = self.through_ports(function, offset) {
                 ports.$write(function, offset, value);

@@ -27,7 +27,7 @@ impl Held {
         }
         let most = u32::try_from(bytes.div_ceil(FRAME_SIZE)).unwrap_or(u32::MAX);
         let Some(mut block) = Block::allocate(most) else { return 0 };
-        let start = block.run().start().start().as_u64();
+        let start = block.run().address();
         for (word, index) in block.words_mut().iter_mut().zip(0u64..) {
             *word = pattern(start + index * 8, self.seed);
         }
@@ -46,7 +46,7 @@ impl Held {
     /// block.
     pub(super) fn verify_one(&self, block: usize) -> Option<(u64, u64)> {
         let block = self.blocks.get(block)?;
-        let start = block.run().start().start().as_u64();
+        let start = block.run().address();
         let wrong = |&(word, index): &(&u64, u64)| *word != pattern(start + index * 8, self.seed);
         let bad = block.words().iter().zip(0u64..).filter(wrong).count() as u64;
         Some((block.run().bytes(), bad))

@@ -96,13 +96,13 @@ kernel_test! {
 fn frame_with(word: u64) -> FrameRun {
     let run = frames::allocate(1, 1).expect("a frame is free");
     // SAFETY: the frame belongs to this test, and memory is mapped one to one.
-    unsafe { (run.start().start().as_u64() as *mut u64).write_volatile(word) };
+    unsafe { (run.address() as *mut u64).write_volatile(word) };
     run
 }
 
 /// Opens a window onto a frame and returns its address.
 fn open(frame: FrameRun) -> u64 {
-    let address = frame.start().start().as_u64();
+    let address = frame.address();
     let window = paging::with(|space| space.open_window(address, 4096, Access::ReadOnly, &mut frames::ForTables));
     window.expect("there are addresses").as_ptr() as u64
 }

@@ -134,7 +134,7 @@ kernel_test! {
     fn registers_in_memory_are_not_mapped(context) {
         let image = context.machine.image().place().start;
         let run = frames::allocate(1, 1).expect("a frame is free");
-        let frame = run.start().start().as_u64();
+        let frame = run.address();
         let open = |address, length| {
             paging::with(|space| space.open_window(address, length, Access::Device, &mut frames::ForTables))
         };

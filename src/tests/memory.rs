@@ -42,7 +42,7 @@ fn audit() {
 }
 
 fn words(run: FrameRun) -> &'static mut [u64] {
-    let start = run.start().start().as_u64() as *mut u64;
+    let start = run.address() as *mut u64;
     // SAFETY: usable memory is mapped one to one; the callers own the run and drop the slice before they free it.
     unsafe { core::slice::from_raw_parts_mut(start, (run.bytes() / 8) as usize) }
 }

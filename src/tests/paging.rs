@@ -133,7 +133,7 @@ kernel_test! {
     fn executing_page_frames_faults(context) {
         require_nx(&context.machine.features)?;
         let run = frames::allocate(1, 1).expect("a frame is free");
-        let address = run.start().start().as_u64();
+        let address = run.address();
         // SAFETY: the frame belongs to this test.
         unsafe { (address as *mut u8).write(RET) };
         assert_page_fault(address, PRESENT | FETCH, || call(address));

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-use ballonet::memory::{FRAME_SIZE, FrameRun, PageFrames, Pfn, PhysAddr};
+use ballonet::memory::{FRAME_SIZE, FrameRun, PageFrames, Pfn};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE};
 
 use super::chunk::{self, Chunk};
@@ -52,10 +52,10 @@ impl<H: Hal> HalFrames<H> {
         self.chunks.try_reserve(1).ok()?;
         while count > 0 {
             let (address, pointer) = H::dma_alloc(count as usize, BufferDirection::Both);
-            let start = PhysAddr::new(address).filter(|_| address != 0).and_then(Pfn::containing);
-            if let Some(start) = start {
-                let index = self.chunks.partition_point(|chunk| chunk.start() < start.0);
-                self.chunks.insert(index, Chunk::new(start.0, count, pointer));
+            if let Some(run) = FrameRun::at(address, count).filter(|_| address != 0) {
+                let start = run.start().0;
+                let index = self.chunks.partition_point(|chunk| chunk.start() < start);
+                self.chunks.insert(index, Chunk::new(start, count, pointer));
                 self.held += count;
                 return Some(index);
             }

@@ -5,7 +5,7 @@ use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
 
-use ballonet::memory::{FRAME_SIZE, Footprint, FrameRun, Frames, Pfn, PhysAddr, PhysRange, place};
+use ballonet::memory::{FRAME_SIZE, Footprint, FrameRun, Frames, PhysRange, place};
 use ballonet::platform::{Handler, MsiMessage, Vector, VectorError};
 use ballonet::raw::{BalloonKernel, Kernel, RawRegisters};
 use machine::interrupts;
@@ -36,12 +36,11 @@ unsafe impl Kernel for Glue {
         machine::mapped(address, length)
     }
     fn allocate_dma(&mut self, size: usize, align: usize) -> Option<(NonNull<u8>, u64)> {
-        let address = self.0.allocate(frames(size), frames(align)).ok()?.start().start().as_u64();
+        let address = self.0.allocate(frames(size), frames(align)).ok()?.address();
         Some((machine::mapped(address, size)?, address))
     }
     fn release_dma(&mut self, _start: NonNull<u8>, device: u64, size: usize) {
-        let start = PhysAddr::new(device).and_then(Pfn::containing);
-        let run = start.and_then(|start| FrameRun::new(start, frames(size))).expect("it was allocated");
+        let run = FrameRun::at(device, frames(size)).expect("it was allocated");
         self.0.free(run).expect("it was allocated");
     }
     fn allocate_vector(

@@ -26,14 +26,14 @@ impl Block {
 
     /// The contents. New frames hold anything.
     pub(crate) fn words(&self) -> &[u64] {
-        let start = self.run.start().start().as_u64() as *const u64;
+        let start = self.run.address() as *const u64;
         // SAFETY: the frames are this value's alone until it is dropped, mapped one to one, and any bits are a `u64`.
         unsafe { core::slice::from_raw_parts(start, (self.run.bytes() / 8) as usize) }
     }
 
     /// The contents, to be written.
     pub(crate) fn words_mut(&mut self) -> &mut [u64] {
-        let start = self.run.start().start().as_u64() as *mut u64;
+        let start = self.run.address() as *mut u64;
         // SAFETY: as above, and `self` is borrowed exclusively.
         unsafe { core::slice::from_raw_parts_mut(start, (self.run.bytes() / 8) as usize) }
     }

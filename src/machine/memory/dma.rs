@@ -4,7 +4,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
+use ballonet::memory::{FRAME_SIZE, FrameRun};
 use ballonet::platform::DmaMemory;
 use ballonet::raw::RawMemory;
 
@@ -27,7 +27,7 @@ fn frames_for(bytes: usize) -> Option<u32> {
 /// memory.
 pub(crate) fn allocate(size: usize, align: usize) -> Option<RawMemory> {
     let run = frames::allocate(frames_for(size)?, frames_for(align)?).ok()?;
-    let address = run.start().start().as_u64();
+    let address = run.address();
     let start = NonNull::new(address as *mut u8)?;
     REGIONS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the frames were just allocated, and stay so until `free`; usable memory is mapped one to one.
@@ -38,8 +38,7 @@ pub(crate) fn allocate(size: usize, align: usize) -> Option<RawMemory> {
 #[allow(clippy::needless_pass_by_value, reason = "it ends the only handle to the memory")]
 pub(crate) fn free(memory: RawMemory) {
     REGIONS.fetch_sub(1, Ordering::Relaxed);
-    let start = PhysAddr::new(memory.device_address()).and_then(Pfn::containing);
-    let run = start.zip(frames_for(memory.len())).and_then(|(start, count)| FrameRun::new(start, count));
+    let run = frames_for(memory.len()).and_then(|count| FrameRun::at(memory.device_address(), count));
     match run.map(frames::free) {
         Some(Ok(())) => {}
         Some(Err(error)) => log::error!("DMA memory: {error}"),

@@ -77,7 +77,7 @@ fn place_static<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static
     let nowhere = StorageError { needed: bytes, align: align_of::<T>(), given: 0, address: 0 };
     let frames = u32::try_from((bytes as u64).div_ceil(FRAME_SIZE)).map_err(|_| nowhere)?;
     let run = allocate(frames, 1).map_err(|_| nowhere)?;
-    let start = run.start().start().as_u64() as *mut T;
+    let start = run.address() as *mut T;
     // SAFETY: the frames were just allocated, are mapped one to one and never freed, so no other code has them, on any
     // CPU, until they are all written here and then shared; that many values fit, and no value is aligned to more than
     // a frame.
@@ -236,7 +236,7 @@ pub(crate) fn free(run: FrameRun) -> Result<(), FrameError> {
 /// # Safety
 /// The frames are used, by the caller alone.
 pub(crate) unsafe fn fill(run: FrameRun, byte: u8) {
-    let start = run.start().start().as_u64() as *mut u8;
+    let start = run.address() as *mut u8;
     // SAFETY: usable memory is mapped one to one, and by the contract no other code uses these frames.
     unsafe { start.write_bytes(byte, run.bytes() as usize) };
 }
@@ -248,6 +248,6 @@ pub(crate) struct ForTables;
 unsafe impl FrameAllocator<Size4KiB> for ForTables {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
         let run = allocate(1, 1).ok()?;
-        Some(PhysFrame::containing_address(CpuAddr::new(run.start().start().as_u64())))
+        Some(PhysFrame::containing_address(CpuAddr::new(run.address())))
     }
 }

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::machine::memory::frames;
 use crate::machine::memory::scattered::ELASTIC;
 use crate::machine::paging;
-use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
+use ballonet::memory::{FRAME_SIZE, FrameRun};
 
 /// Blocks from this size on are large, in bytes: rounded up to whole frames, they waste less than a sixteenth.
 pub(crate) const LARGE: usize = 64 << 10;
@@ -57,7 +57,7 @@ pub(crate) fn allocate(layout: Layout) -> *mut u8 {
         return null_mut();
     }
     let start = match contiguous(count, layout.align()) {
-        Some(run) => run.start().start().as_u64(),
+        Some(run) => run.address(),
         None => match paging::with(|space| space.gather(count, layout.align())) {
             Some(start) => {
                 SCATTERED.fetch_add(1, Ordering::Relaxed);
@@ -82,8 +82,7 @@ pub(crate) unsafe fn free(block: *mut u8, layout: Layout) {
         paging::with(|space| unsafe { space.disperse(start, count) });
         SCATTERED.fetch_sub(1, Ordering::Relaxed);
     } else {
-        let start = PhysAddr::new(start).and_then(Pfn::containing);
-        let run = start.zip(u32::try_from(count).ok()).and_then(|(start, count)| FrameRun::new(start, count));
+        let run = u32::try_from(count).ok().and_then(|count| FrameRun::at(start, count));
         match run.map(frames::free) {
             Some(Ok(())) => {}
             Some(Err(error)) => ::log::error!("heap: {error}"),

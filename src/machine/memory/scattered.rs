@@ -13,7 +13,7 @@ use x86_64::structures::paging::{FrameDeallocator, Mapper, Page, PhysFrame, Size
 use crate::machine::memory::frames::{self, ForTables};
 use crate::machine::paging::tlb;
 use crate::machine::paging::{Access, AddressSpace};
-use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr, REGION_FRAMES};
+use ballonet::memory::{FRAME_SIZE, FrameRun, REGION_FRAMES};
 
 /// The addresses for such blocks: 32 TiB, twice what memory there may be.
 pub(crate) const ELASTIC: Range<u64> = 0xFFFF_9000_0000_0000..0xFFFF_B000_0000_0000;
@@ -85,7 +85,7 @@ impl AddressSpace {
             && most >= REGION
             && let Ok(run) = frames::allocate(REGION as u32, REGION as u32)
         {
-            let mapped = self.map::<Size2MiB>(virt, run.start().start().as_u64(), Access::ReadWrite, &mut ForTables);
+            let mapped = self.map::<Size2MiB>(virt, run.address(), Access::ReadWrite, &mut ForTables);
             if mapped.is_err() {
                 give_back(run);
             }
@@ -151,8 +151,7 @@ impl Retired {
         if self.count == MOST_RETIRED {
             self.free();
         }
-        let start = PhysAddr::new(address).and_then(Pfn::containing);
-        self.runs[self.count] = start.and_then(|start| FrameRun::new(start, frames));
+        self.runs[self.count] = FrameRun::at(address, frames);
         self.count += 1;
     }
 

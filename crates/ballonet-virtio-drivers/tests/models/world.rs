@@ -133,7 +133,7 @@ impl World {
             self.model.frames.release(run);
             return None;
         }
-        let address = run.start().start().as_u64();
+        let address = run.address();
         self.runs.insert(address, run);
         Some(address)
     }

@@ -88,6 +88,18 @@ impl FrameRun {
         if count == 0 || count - 1 > u32::MAX - start.0 { None } else { Some(Self { start, count }) }
     }
 
+    /// `count` frames, the first of which begins at the physical `address`; `None` if there are none, or none begins
+    /// there.
+    pub const fn at(address: u64, count: u32) -> Option<Self> {
+        let frame = address / FRAME_SIZE;
+        if address % FRAME_SIZE != 0 || frame > u32::MAX as u64 { None } else { Self::new(Pfn(frame as u32), count) }
+    }
+
+    /// The physical address of the first frame.
+    pub const fn address(self) -> u64 {
+        self.start.0 as u64 * FRAME_SIZE
+    }
+
     /// The first frame.
     pub const fn start(self) -> Pfn {
         self.start
@@ -127,5 +139,20 @@ impl FrameRun {
 impl fmt::Display for FrameRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} frames from {}", self.count, self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_made_of_an_address_at_which_a_frame_begins() {
+        let run = FrameRun::at(0x5000, 3).unwrap();
+        assert_eq!((run.start(), run.count(), run.address()), (Pfn(5), 3, 0x5000));
+        let last = FrameRun::at(0xFFF_FFFF_F000, 1).unwrap();
+        assert_eq!((last.last(), last.address()), (Pfn(u32::MAX), 0xFFF_FFFF_F000));
+        let none = [(0x5001, 1), (0x5000, 0), (0xFFF_FFFF_F000, 2), (1 << 44, 1), (u64::MAX & !0xFFF, 1)];
+        assert_eq!(none.map(|(address, count)| FrameRun::at(address, count)), [None; 5]);
     }
 }

@@ -26,7 +26,7 @@ pub trait PageFrames {
     /// physical one. Frame numbers in inflate and deflate requests are always physical, by the definition of the
     /// balloon.
     fn device_address(&self, run: FrameRun) -> u64 {
-        run.start().start().as_u64()
+        run.address()
     }
 
     /// The allocator's tracking of free memory, for free page reporting. By default there is none: nothing is

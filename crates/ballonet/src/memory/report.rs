@@ -151,7 +151,7 @@ mod tests {
 
     /// A run as its start and length in MiB.
     fn mib(run: FrameRun) -> (u64, u64) {
-        (run.start().start().as_u64() / MIB, run.bytes() / MIB)
+        (run.address() / MIB, run.bytes() / MIB)
     }
 
     #[test]

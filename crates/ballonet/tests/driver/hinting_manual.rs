@@ -44,7 +44,7 @@ impl Book {
     }
 
     fn hint(&mut self, run: FrameRun) -> Request {
-        let (address, length) = (run.start().start().as_u64(), run.bytes() as u32);
+        let (address, length) = (run.address(), run.bytes() as u32);
         let descriptor = Descriptor { address, length, flags: WRITE, next: 0 };
         let request = Request { head: 0, due: 0, chain: vec![(0, descriptor)], bytes: Vec::new() };
         self.take(&request);

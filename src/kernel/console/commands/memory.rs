@@ -114,7 +114,7 @@ fn map() -> Vec<String> {
     let mut runs = Vec::with_capacity(count + 8);
     frames::with(|frames| runs.extend(frames.runs().take(count + 8)));
     let line = |(run, state): &(FrameRun, FrameState)| {
-        format!("{:#014x} {:>10} KiB {state}", run.start().start().as_u64(), run.bytes() >> 10)
+        format!("{:#014x} {:>10} KiB {state}", run.address(), run.bytes() >> 10)
     };
     runs.iter().map(line).collect()
 }

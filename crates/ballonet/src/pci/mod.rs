@@ -27,6 +27,7 @@ mod range;
 pub mod register;
 mod sizing;
 mod sorted_map;
+mod survey;
 mod tree;
 mod walk;
 

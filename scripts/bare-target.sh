@@ -12,9 +12,11 @@ usage() {
   cat <<END
 Usage: scripts/bare-target.sh [CARGO-BUILD-ARGUMENT...]
        scripts/bare-target.sh --library TARGET...
+       scripts/bare-target.sh --test-library [FILTER...]
 
 Builds the kernel for $target and prints its folder; with --library, checks that the driver library compiles for each
-TARGET, and prints nothing.
+TARGET, and prints nothing; with --test-library, runs its tests on aarch64, in an emulator of that CPU for programs: all
+unit tests, and of those of the whole driver the ones whose names contain a FILTER.
 
 With a toolchain that has the target (rustup target add $target) this is a plain cargo build. Otherwise, on
 Debian, it unpacks a compiler and the library's sources into .cache/bare-target, installs nothing on the system,
@@ -74,6 +76,44 @@ check_library() {
   done
 }
 
+# A linker for aarch64 and an emulator of that CPU for programs, unpacked once.
+unpack_cross() {
+  local apt=$cache/cross-apt root=$cache/cross
+  exec 9>"$cache/lock"
+  flock 9
+  [[ ! -x $cache/cross-linker ]] || return 0
+  apt-cache show gcc-aarch64-linux-gnu qemu-user-static >/dev/null 2>&1 || give_up
+  say "fetching a linker and an emulator for aarch64 into $cache"
+  rm -rf "$apt" "$root"
+  try_thrice apt_aside "$apt" install -y --download-only --no-install-recommends \
+    gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+  unpack_downloaded "$apt" "$root"
+  rm -rf "$apt"
+  cat >"$cache/cross-linker.new" <<END
+#!/bin/sh
+export LD_LIBRARY_PATH='$root/usr/lib/x86_64-linux-gnu'
+exec '$root'/usr/bin/aarch64-linux-gnu-gcc "\$@"
+END
+  chmod +x "$cache/cross-linker.new"
+  mv "$cache/cross-linker.new" "$cache/cross-linker"
+}
+
+# The library's tests on another CPU, with a standard library that is built from source. It unwinds, as tests do: cargo
+# would else build it in two ways and mix them.
+test_library() {
+  { command -v apt-cache && command -v dpkg-deb; } >/dev/null || give_up
+  unpack
+  unpack_cross
+  local -x RUSTC=$cache/rustc RUSTC_BOOTSTRAP=1 CARGO_PROFILE_DEV_PANIC=unwind
+  local -x CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$cache/cross-linker
+  local -x CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=$cache/cross/usr/bin/qemu-aarch64-static
+  local -x CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS=-Ctarget-feature=+crt-static
+  local command=(cargo test --locked '-Zbuild-std=std,test,panic_unwind' --target aarch64-unknown-linux-gnu
+    --target-dir "${CARGO_TARGET_DIR:-$root/target}/portable" -p ballonet --features raw)
+  "${command[@]}" --lib >&2
+  [[ $# -eq 0 ]] || "${command[@]}" --test driver -- "$@" >&2
+}
+
 main() {
   local folder=${CARGO_TARGET_DIR:-$root/target}/bare profile=debug argument
   for argument in "$@"; do
@@ -86,6 +126,10 @@ main() {
   if [[ ${1-} == --library ]]; then
     shift
     check_library "$@"
+    return
+  elif [[ ${1-} == --test-library ]]; then
+    shift
+    test_library "$@"
     return
   fi
   if [[ -d $(rustc --print sysroot)/lib/rustlib/$target/lib ]]; then

@@ -85,7 +85,8 @@ enum Action<R> {
 pub(crate) type Note<R> = fn(&Events, u32, Option<&mut R>) -> Handled;
 
 impl<R> Handler<R> {
-    /// A handler that runs `action`. It must not allocate.
+    /// A handler that runs `action`, which must not allocate. For a kernel's own vectors: making one takes heap, and
+    /// the library makes none.
     pub fn new(action: impl FnMut() -> Handled + Send + 'static) -> Self {
         Self(Action::Closure(Box::new(action)))
     }

@@ -52,7 +52,7 @@ pub(super) const CHECKS: &[Check] = &[
         Custom,
         "configuration-reads-the-same-in-parts",
         "2.5",
-        "a field is the same read in 8, 16 and 32 bits",
+        "a field reads the same in 8, 16 and 32 bits",
         |device| {
             let setup = device.plain();
             undisturbed(device, About::Signals, |device| {

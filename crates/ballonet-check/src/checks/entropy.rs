@@ -9,7 +9,7 @@ use ballonet::virtio::spec::Features;
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
-    on_device(Must, "rng-has-its-queue", "5.4.2", "queue 0 is there, for requests", |device| {
+    on_device(Must, "rng-has-its-queue", "5.4.2", "queue 0 exists, for requests", |device| {
         let size = device.sizes.first().copied().unwrap_or(0);
         ensure!(size != 0, "queue 0 has no entries");
         Ok(())
@@ -32,17 +32,11 @@ pub(super) const CHECKS: &[Check] = &[
             device.expect_no_damage(None)
         },
     ),
-    on_device(
-        Must,
-        "rng-writes-what-it-says",
-        "2.7.8.2",
-        "as many bytes of the buffer were written as the used length says",
-        |device| {
-            start(device)?;
-            expect_random(device, &Shape::PLAIN)
-        },
-    ),
-    on_device(Must, "rng-answers-differ", "5.4.6.2", "two requests get different bytes", |device| {
+    on_device(Must, "rng-writes-what-it-says", "2.7.8.2", "the used length is the number of bytes written", |device| {
+        start(device)?;
+        expect_random(device, &Shape::PLAIN)
+    }),
+    on_device(Must, "rng-answers-differ", "5.4.6.2", "two requests return different bytes", |device| {
         start(device)?;
         let first = random(device)?;
         let second = random(device)?;
@@ -97,7 +91,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "rng-serves-several-at-once",
         "5.4.6.2",
-        "buffers that are available together all come back with bytes",
+        "buffers that are available at the same time all come back with bytes",
         |device| {
             start(device)?;
             let room = device.with_queue(Role::First, |queue, _| usize::from(queue.room()))?.min(8);
@@ -123,7 +117,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "rng-does-not-start-over",
         "5.4.6.2",
-        "after a reset other bytes come than after the one before",
+        "the bytes after a reset differ from those after the previous one",
         |device| {
             start(device)?;
             let before = random(device)?;

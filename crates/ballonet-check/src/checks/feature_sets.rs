@@ -36,7 +36,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "works-with-all-features-but-one",
         "2.2.2",
-        "the device works with all offered features but one, whichever that is",
+        "the device works with all offered features but any one",
         |device| {
             let (least, usable) = (device.least(), device.usable());
             bits(usable - least).try_for_each(|bit| works(device, usable - bit))

@@ -73,7 +73,7 @@ pub(super) const CHECKS: &[Check] = &[
         Should,
         "suppressed-interrupts-stay-away",
         "2.7.7.2",
-        "no interrupt comes that the driver suppressed",
+        "the device sends no interrupt that the driver suppressed",
         |device| {
             let choices: alloc::vec::Vec<_> = formats(device).collect();
             for features in choices {

@@ -18,7 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "every-packed-size-works",
         "2.8.10.1",
-        "packed queues of every size work, odd ones too",
+        "packed queues of every size work, including odd ones",
         |device| {
             skip_unless!(device.offered.contains(Features::RING_PACKED), "the device does not offer RING_PACKED");
             every_size(device, Features::RING_PACKED)

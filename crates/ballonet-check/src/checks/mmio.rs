@@ -190,7 +190,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "mmio-absent-shared-memory-has-length-all-ones",
         "4.2.2.1",
-        "SHMLen reads as -1 for a region that is not there",
+        "SHMLen reads as -1 for a region that does not exist",
         |device| {
             modern(device)?;
             for region in [0xfe, 0xff] {
@@ -205,7 +205,7 @@ pub(super) const CHECKS: &[Check] = &[
         Custom,
         "mmio-absent-shared-memory-has-base-all-ones",
         "4.2.2.1",
-        "SHMBase reads as -1 for a region that is not there",
+        "SHMBase reads as -1 for a region that does not exist",
         |device| {
             modern(device)?;
             write(device, mmio::SHM_SEL, 0xff)?;

@@ -189,7 +189,7 @@ pub(super) const CHECKS: &[Check] = &[
             Ok(())
         },
     ),
-    on_device(Must, "legal-use-needs-no-reset", "2.1.2", "DEVICE_NEEDS_RESET was never set by legal use", |device| {
+    on_device(Must, "legal-use-needs-no-reset", "2.1.2", "legal use never sets DEVICE_NEEDS_RESET", |device| {
         if let Some(what) = &device.needed_reset {
             fail!("DEVICE_NEEDS_RESET was set in legal use: {what}");
         }
@@ -200,7 +200,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "a-reset-queue-is-as-large-as-it-says",
         "2.6.1.1",
-        "a queue that was reset, and is enabled with the size that it shows, has that size whatever it had before",
+        "a queue that was reset and is enabled again has the size that queue_size shows, not its old one",
         |device| {
             let setup = start_resettable(device, false)?;
             let number = device.number(Role::First)?;

@@ -1,8 +1,7 @@
-//! The driver's side of a hostile check against a queue: a started device, some lawful things to point at, and raw
+//! The driver's side of a hostile check against a queue: a started device, valid buffers to point at, and raw
 //! access to the ring.
-//!
-//! The attack goes to the deflate queue: a device that takes whatever a wrong descriptor names for frame numbers does
-//! no harm by deflating those. The inflate queue works beside it.
+//! The attack goes to the deflate queue: if the device takes the memory behind a wrong descriptor for frame
+//! numbers, deflating those does no harm. The inflate queue works beside it.
 
 use alloc::vec::Vec;
 

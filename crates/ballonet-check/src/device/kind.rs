@@ -1,6 +1,5 @@
-//! The types of devices that the tester knows: their numbers, queues and features, and what a request to each is.
-//!
-//! Most checks ask something of any virtio device; by these tables they find queues and requests to ask it with.
+//! The device types that the tester knows: their numbers, queues and features, and what a request to each is.
+//! Most checks apply to any virtio device; they find queues and requests in these tables.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -23,7 +22,7 @@ pub(crate) struct Payload {
     pub(crate) writable: usize,
 }
 
-/// Bytes of the configuration that a feature makes necessary.
+/// Bytes of the configuration that a feature requires.
 type Needed = (u64, usize);
 
 /// Makes the request of some units.
@@ -47,11 +46,11 @@ pub(crate) struct Kind {
     /// The queue for requests of the tester's choice, and whether there are others beside it that the device needs.
     pub(crate) request_queue: u16,
     pub(crate) other_queues: &'static [(u64, u16)],
-    /// Descriptors of its plainest request.
+    /// Descriptors of its simplest request.
     pub(crate) descriptors: u16,
     /// A request of some units; `None`: the tester knows none.
     request: Option<Build>,
-    /// What reaches the world outside of the guest.
+    /// What a test writes outside the guest.
     pub(crate) writes: &'static str,
 }
 
@@ -202,7 +201,7 @@ impl TestDevice<'_> {
     }
 }
 
-/// Bytes that tell one request from another.
+/// Bytes that distinguish requests.
 fn filler(units: Range<usize>) -> Vec<u8> {
     units.flat_map(|unit| (unit as u32).to_le_bytes()).collect()
 }
@@ -215,7 +214,7 @@ fn entropy(_device: &TestDevice<'_>, _role: Role, units: Range<usize>) -> Payloa
     Payload { readable: Vec::new(), writable: 4 * units.len() }
 }
 
-/// The identification; of many units a read of as many sectors as they are, from the first on.
+/// A read of as many sectors as the units fill, from the first on; GET_ID if they fill none.
 fn block(_device: &TestDevice<'_>, _role: Role, units: Range<usize>) -> Payload {
     let sectors = units.len() * 4 / SECTOR;
     let (request, length) = if sectors == 0 { (8, BLOCK_ID) } else { (0, sectors * SECTOR) };

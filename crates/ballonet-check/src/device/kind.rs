@@ -75,7 +75,7 @@ pub(crate) static KINDS: [Kind; 5] = [
         other_queues: &[(1 << 1, 2)],
         descriptors: 1,
         request: Some(frames),
-        writes: "memory of this machine goes to the host and comes back",
+        writes: "some memory of this machine is inflated and deflated",
     },
     Kind {
         number: ENTROPY,
@@ -170,16 +170,16 @@ impl Kind {
         KINDS.iter().find(|kind| kind.number == number).unwrap_or(&OTHER)
     }
 
-    /// How long the configuration has to be with these features.
+    /// The required length of the configuration with these features.
     pub(crate) fn config_length(&self, offered: Features) -> usize {
         let needed = self.needed.iter().filter(|(feature, _)| offered.bits() & feature != 0);
         needed.map(|(_, length)| *length).fold(self.config, usize::max)
     }
 
-    /// What is written outside of the guest, in words; `writes`: block devices may be written.
+    /// What is written outside the guest, in words; `writes`: block devices may be written.
     pub(crate) const fn warning(&self, writes: bool) -> &'static str {
         match (self.number, writes) {
-            (BLOCK, true) => "SECTORS ARE OVERWRITTEN (writes=on), and put back afterwards",
+            (BLOCK, true) => "SECTORS ARE OVERWRITTEN (writes=on), and restored afterwards",
             (BLOCK, false) => "sectors are only read (writes=on would write)",
             _ => self.writes,
         }
@@ -187,15 +187,15 @@ impl Kind {
 }
 
 impl TestDevice<'_> {
-    /// The request that these units make; skips a check of a device of which no request is known.
+    /// The request for these units; skips the check if the tester knows no request to this device.
     pub(crate) fn payload(&self, role: Role, units: Range<usize>) -> Verdict<Payload> {
         match self.kind.request {
             Some(request) => Ok(request(self, role, units)),
-            None => Err(Stop::Skipped("no request to a device of this type is known".into())),
+            None => Err(Stop::Skipped("the tester knows no request to a device of this type".into())),
         }
     }
 
-    /// How many units there are to make requests of.
+    /// How many units there are for requests.
     pub(crate) fn units(&self) -> usize {
         if self.kind.number == BALLOON { self.pfns.len() } else { UNITS }
     }
@@ -248,7 +248,7 @@ impl TestDevice<'_> {
         if self.is_legacy() && !merged { 10 } else { 12 }
     }
 
-    /// A header without offloads, and that of a frame of the type for experiments.
+    /// A header without offloads, and that of a frame of an experimental type.
     pub(crate) fn frame_head(&self) -> Vec<u8> {
         let mut bytes = alloc::vec![0; self.net_header()];
         bytes.extend([0x01, 0x80, 0xc2, 0, 0, 0x0e]);

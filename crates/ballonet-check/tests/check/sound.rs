@@ -74,7 +74,7 @@ fn a_removed_device_ends_the_run_by_name() {
 fn a_device_that_does_not_finish_a_reset_ends_the_run_by_name() {
     let report = test(Behaviour { reset_time: u64::MAX, ..sound() }, QUICK, |_| {});
     let ended = report.summary.ended.as_deref().unwrap_or_default();
-    assert!(ended.contains("a reset was not done after 3 ms"), "{ended}");
+    assert!(ended.contains("a reset did not finish within 3 ms"), "{ended}");
     assert_eq!(report.failed_of(Severity::Must), ["reset-clears-status"]);
 }
 

@@ -95,7 +95,7 @@ fn hindered() -> [Expected; 4] {
             device: with_access(Behaviour::firecracker_1_16()),
             fails: &["driver-ok-sticks"],
             warns: &[],
-            ends: Some("takes no status after a reset"),
+            ends: Some("accepts no status after a reset"),
         },
         Expected {
             vmm: "Firecracker, resets failing",

@@ -1,6 +1,6 @@
 //! The block device: its configuration, and requests of every type with their status (5.2).
 //!
-//! Sectors are written only if the user allows it, and then put back.
+//! Sectors are written only if the user allows it, and then restored.
 
 use alloc::vec::Vec;
 
@@ -26,7 +26,7 @@ const IN: u32 = 0;
 const OUT: u32 = 1;
 const FLUSH_REQUEST: u32 = 4;
 const GET_ID: u32 = 8;
-/// An even number that nothing stands for.
+/// An even type that is not defined.
 const UNKNOWN: u32 = 0x7fff_fffe;
 
 // The status byte.
@@ -263,7 +263,7 @@ pub(super) const CHECKS: &[Check] = &[
             skip_unless!(device.offered.bits() & RO != 0, "the device can be written");
             start_with_sectors(device, 1)?;
             let before = request(device, IN, 0, &[], SECTOR)?.data;
-            // What is there already, lest it is written after all.
+            // The present contents, in case the device writes after all.
             expect_status(&request(device, OUT, 0, &before, 0)?, IOERR, "a write to a device that offers RO")?;
             let after = request(device, IN, 0, &[], SECTOR)?.data;
             ensure!(before == after, "sector 0 has changed");
@@ -314,7 +314,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, Clone)]
 struct BlockAnswer {
     status: u8,
@@ -345,7 +345,7 @@ fn start(device: &mut TestDevice<'_>, features: u64) -> Verdict {
     device.start(&setup)
 }
 
-/// Starts a device that has at least so many sectors. How many it has.
+/// Starts a device that has at least that many sectors. Returns how many it has.
 fn start_with_sectors(device: &mut TestDevice<'_>, least: u64) -> Verdict<u64> {
     start(device, 0)?;
     let capacity = capacity(device);
@@ -353,7 +353,7 @@ fn start_with_sectors(device: &mut TestDevice<'_>, least: u64) -> Verdict<u64> {
     Ok(capacity)
 }
 
-/// Starts a device that may be written. The sector to write: in the last block.
+/// Starts a device that may be written. Returns the sector to write, in the last block.
 fn start_writable(device: &mut TestDevice<'_>) -> Verdict<u64> {
     skip_unless!(device.writes, "sectors are written only with writes=on");
     skip_unless!(device.offered.bits() & RO == 0, "the device is read-only");
@@ -361,7 +361,7 @@ fn start_writable(device: &mut TestDevice<'_>) -> Verdict<u64> {
     Ok(capacity - unit(device))
 }
 
-/// Sends a request in the plainest framing: header, data and status, which goes back alone.
+/// Sends a request in the simplest framing: header, data and status. Returns the status.
 fn request(device: &mut TestDevice<'_>, request: u32, sector: u64, data: &[u8], length: usize) -> Verdict<BlockAnswer> {
     request_in(device, request, sector, data, length, &Shape::PLAIN)
 }

@@ -193,7 +193,7 @@ fn reads_the_same_in_parts(device: &TestDevice<'_>) -> Verdict {
     Ok(())
 }
 
-/// The window pointed at a place of the common structure.
+/// The window, pointed at an offset of the common structure.
 fn point(device: &mut TestDevice<'_>, field: usize, width: u32) -> Verdict<Capability> {
     device.modern()?;
     let Some(access) = device.function()?.access() else {

@@ -1,4 +1,4 @@
-//! The console device: ports, what is printed on them, and the messages about them (5.3).
+//! The console device: ports, output on them, and control messages (5.3).
 
 use alloc::vec::Vec;
 
@@ -20,11 +20,11 @@ const CONTROL_SEND: Role = Role::Queue(3);
 const DEVICE_READY: u16 = 0;
 const PORT_ADD: u16 = 1;
 const PORT_READY: u16 = 3;
-/// The length of a control message without what may follow.
+/// The length of a control message without the data that may follow.
 const MESSAGE: usize = 8;
-/// The most that are heard at once.
+/// The most messages received at once.
 const ANSWERS: usize = 48;
-/// Room for one, with a name behind it.
+/// Room for one, followed by a name.
 const MESSAGE_ROOM: usize = 64;
 
 /// The checks, in the order in which they run.
@@ -47,7 +47,7 @@ pub(super) const CHECKS: &[Check] = &[
     }),
     on_device(Must, "console-has-the-queues-of-all-ports", "5.3.2", "each port has two queues", |device| {
         let (ports, present) = (ports(device)? as usize, device.present().count());
-        // No more queues than that are looked for.
+        // The tester looks for no more queues than that.
         let needed = (2 * ports + 2).min(device.sizes.len());
         ensure!(present >= needed, "there may be {ports} ports, and there are {present} queues");
         Ok(())
@@ -202,7 +202,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// A control message that came.
+/// A received control message.
 #[derive(Debug, Clone, Copy)]
 struct Message {
     port: u32,
@@ -235,7 +235,7 @@ fn print(device: &mut TestDevice<'_>, length: usize, shape: &Shape) -> Verdict {
     Ok(())
 }
 
-/// Starts with `MULTIPORT`, says that the driver is ready, and hears the answers. Buffers for more answers are left.
+/// Starts with `MULTIPORT`, announces that the driver is ready, and receives the answers. Leaves buffers for more.
 fn ready(device: &mut TestDevice<'_>) -> Verdict<(Vec<Offered>, Vec<Message>)> {
     start(device, MULTIPORT)?;
     let room = device.with_queue(CONTROL_RECEIVE, |queue, _| usize::from(queue.room()))?.min(ANSWERS);
@@ -258,7 +258,7 @@ fn send(device: &mut TestDevice<'_>, port: u32, event: u16) -> Verdict {
     device.ask(CONTROL_SEND, &bytes, 0, &Shape::PLAIN).map(drop)
 }
 
-/// Takes the control messages that come.
+/// Takes received control messages.
 fn hear(device: &mut TestDevice<'_>, buffers: &[Offered]) -> Verdict<Vec<Message>> {
     let limit = device.patience.stall;
     device.wait(limit, |device| device.with_queue(CONTROL_RECEIVE, |queue, arena| queue.collect(arena))?)?;

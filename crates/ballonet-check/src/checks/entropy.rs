@@ -134,14 +134,14 @@ fn start(device: &mut TestDevice<'_>) -> Verdict {
     device.start(&setup)
 }
 
-/// Asks for bytes, of which at least one comes.
+/// Requests bytes; requires at least one.
 fn read(device: &mut TestDevice<'_>, length: usize, shape: &Shape) -> Verdict<Answer> {
     let answer = device.ask(Role::First, &[], length, shape)?;
     ensure!(answer.used != 0, "a buffer of {length} bytes came back without a byte");
     Ok(answer)
 }
 
-/// Random bytes: 32, in as many requests as it takes, of 8 at most.
+/// 32 random bytes, in as many requests as needed, at most 8.
 fn random(device: &mut TestDevice<'_>) -> Verdict<Vec<u8>> {
     let mut bytes = Vec::new();
     while bytes.len() < 32 {
@@ -152,7 +152,7 @@ fn random(device: &mut TestDevice<'_>) -> Verdict<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Fails unless a buffer that comes back was written from its beginning. One byte in 256 may be what was there before.
+/// Fails unless a returned buffer was written from its start. One byte in 256 may equal the previous contents.
 fn expect_random(device: &mut TestDevice<'_>, shape: &Shape) -> Verdict {
     let (mut written, mut same) = (0, 0);
     for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! The device at work with every set of features.
+//! The device works with every set of features.
 
 use super::features::bits;
 use crate::check::Severity::Must;
@@ -44,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// Brings the device up with these features, if it takes them, and has it serve requests.
+/// Brings the device up with these features, if it accepts them, and has it serve requests.
 fn works(device: &mut TestDevice<'_>, features: Features) -> Verdict {
     if !device.negotiate(features)? {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The legacy interface, from before version 1, over PCI or MMIO: queues in blocks of pages, no `FEATURES_OK`.
+//! The legacy interface over PCI or MMIO: queues in blocks of pages, no `FEATURES_OK`.
 
 use super::formats::SINGLE;
 use crate::check::Severity::{Custom, Must};

@@ -1,5 +1,5 @@
-//! The checks, by chapter. A chapter is one file with one constant, in which each check stands with its name, its
-//! severity, its clause, the sentence for people and its function; listing, selection and documents are made from it.
+//! The checks, by chapter. A chapter is one file with one constant, which has each check's name, severity, clause,
+//! sentence and function; listing, selection and documents come from it.
 
 mod balloon;
 mod block;

@@ -1,6 +1,6 @@
 //! The network device: its configuration, frames that are sent, and commands (5.1).
 //!
-//! Frames have a type for experiments and a destination that no bridge forwards; nobody answers them.
+//! Frames have an experimental type and a destination that no bridge forwards; nothing answers them.
 
 use alloc::vec::Vec;
 
@@ -24,7 +24,7 @@ const CONTROL: Role = Role::Queue(2);
 /// The shortest and the longest Ethernet frame without its checksum, in bytes.
 const SHORTEST: usize = 60;
 const LONGEST: usize = 1514;
-/// The length of a receive buffer that any frame without offloads fits into (5.1.6.3.1).
+/// The length of a receive buffer that holds any frame without offloads (5.1.6.3.1).
 const RECEIVE_ROOM: usize = 1526;
 
 // Acknowledgements of commands (5.1.6.5).
@@ -302,7 +302,7 @@ fn fill(device: &mut TestDevice<'_>) -> Verdict<Vec<Offered>> {
     Ok(chains)
 }
 
-/// Sends a command; the answer is its acknowledgement.
+/// Sends a command; returns its acknowledgement.
 fn command(device: &mut TestDevice<'_>, bytes: &[u8]) -> Verdict<Answer> {
     device.ask(CONTROL, bytes, 1, &Shape::PLAIN)
 }

@@ -182,7 +182,7 @@ impl TestDevice<'_> {
         if room < descriptors { self.drain(role, 0) } else { Ok(()) }
     }
 
-    /// The same for `count` of the simplest requests.
+    /// The same for this many of the simplest requests.
     pub(crate) fn needs_requests(&mut self, role: Role, requests: u16) -> Verdict {
         self.needs_room(role, requests.saturating_mul(self.kind.descriptors))
     }

@@ -20,8 +20,8 @@ Examples: ballonet-check --vmm qemu
           ballonet-check --vmm './my-vmm --kernel {kernel} --append {cmdline}' --format junit --output check.xml
           ballonet-check --vmm qemu --baseline known.json --isolate -j 4";
 
-/// Tests the virtio device of a VMM: starts it with ballonet's kernel, runs the checks, and convicts by name the check
-/// in which the VMM dies or hangs
+/// Tests the virtio device of a VMM: starts it with ballonet's kernel, runs the checks, and names the check in which
+/// the VMM dies or hangs
 #[derive(Debug, Parser)]
 #[command(name = "ballonet-check", version, max_term_width = 100, after_help = AFTER)]
 pub(crate) struct Cli {
@@ -46,7 +46,7 @@ pub(crate) struct Cli {
     /// A further word for the kernel's command line, such as irq=intx; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) kernel_arg: Vec<String>,
-    /// Checks, as for the kernel: names, chapters, beginnings with `*`, `-` before what to leave out
+    /// Checks, as for the kernel: names, chapters, prefixes with `*`; `-` before what to leave out
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub(crate) checks: Option<String>,
     /// List the checks and end
@@ -58,7 +58,7 @@ pub(crate) struct Cli {
     /// Starts at a time with --isolate
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256), requires = "isolate")]
     pub(crate) jobs: u16,
-    /// Run everything N times; a check whose verdicts differ is flaky, and the worst counts
+    /// Run everything N times; a check whose verdicts differ is flaky, and its worst verdict counts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) repeat: u16,
     /// The longest that a check may take
@@ -79,7 +79,7 @@ pub(crate) struct Cli {
     /// A report by --format json: its failures are known and do not count
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
-    /// The least binding failure that counts
+    /// The lowest severity at which failures count
     #[arg(long, value_enum, default_value = "must", value_name = "SEVERITY")]
     pub(crate) fail_on: Least,
     /// No progress bar

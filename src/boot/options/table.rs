@@ -106,7 +106,7 @@ impl fmt::Display for Value<'_, '_> {
 }
 
 impl<'a> KernelOptions<'a> {
-    /// The value of `key`, as it is typed; empty if the option is not given and no word says so.
+    /// The value of `key`, as it is typed; empty if the option is not given and has no word for that.
     pub fn value(&self, key: Key) -> impl fmt::Display {
         Value { options: self, key }
     }

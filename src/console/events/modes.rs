@@ -33,7 +33,7 @@ events! {
     /// The end of `mode=check`.
     "checks" => Checks<'e> {
         ok: bool, "whether every device passed every MUST";
-        passed: u32, "checks passed, hostile ones that the device survived among them";
+        passed: u32, "checks passed, including hostile ones that the device survived";
         refused: u32, "hostile checks that the device refused";
         needed_reset: u32, "hostile checks after which the device asked for a reset, and recovered";
         failed: u32, "checks of a MUST failed";

@@ -220,7 +220,7 @@ fn report_summary(total: &Summary) {
             ));
         }
         if *troubled != 0 {
-            serial::line(format_args!("# {troubled} not made: the tester failed"));
+            serial::line(format_args!("# {troubled} could not run: the tester failed"));
         }
     }
 }

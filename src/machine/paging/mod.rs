@@ -4,12 +4,10 @@
 //! |---|---|---|
 //! | as physical | usable memory except the image's | 1 GiB and 2 MiB pages where they fit, writable, not executable |
 //! | [`HEAP_BASE`] on | the heap's small blocks | mapped as the heap grows |
-//! | [`ELASTIC`](crate::machine::memory::scattered::ELASTIC) | large blocks over scattered frames | mapped while they
-//! are in use |
+//! | [`ELASTIC`](crate::machine::memory::scattered::ELASTIC) | large blocks over scattered frames | mapped while they are in use |
 //! | [`stack::OTHERS`] | stacks of all CPUs except the first | 4 KiB pages; guard pages unmapped |
 //! | [`DEVICE_BASE`] on | device registers, pixels, firmware tables | 4 KiB and 2 MiB pages, uncached for devices, write-combining for pixels |
-//! | the last 2 GiB | the kernel image | 4 KiB pages: rodata read-only, text executable, data writable; guard pages
-//! unmapped |
+//! | the last 2 GiB | the kernel image | 4 KiB pages: rodata read-only, text executable, data writable; guard pages unmapped |
 //!
 //! Page 0 is never mapped, so that a null pointer faults.
 

@@ -39,7 +39,7 @@ struct ScreenInfo {
     _size: U32,
     _commands: U32,
     pitch: U16,
-    /// Width and position of red, green, blue and what is left over.
+    /// Width and position of red, green, blue and the reserved bits.
     channels: [[u8; 2]; 4],
     _vesa: [u8; 8],
     capabilities: U32,

@@ -128,7 +128,7 @@ impl Mtrrs {
     }
 }
 
-/// `IA32_PAT`, the page attribute table (SDM vol. 3, 13.12.2): a byte per entry, indexed by a page's PAT, PCD and PWT bits.
+/// `IA32_PAT`, the page attribute table (SDM vol. 3, 13.12.2): a byte per entry, indexed by a page's PAT, PCD and PWT.
 const PAT: u32 = 0x277;
 
 /// As after a reset, except that entry 1 is write-combining: WB, WC, UC-, UC, then WB, WT, UC-, UC.

@@ -416,7 +416,7 @@ pub(crate) fn show_hint(hint: &str) {
     }
 }
 
-/// Whether something is to be drawn at once. `now` in nanoseconds since entry.
+/// Whether something must be drawn now. `now` in nanoseconds since entry.
 pub(crate) fn is_pending(now: u64) -> bool {
     is_present() && DISPLAY.with(|display| display.may_draw(now))
 }

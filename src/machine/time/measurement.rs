@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_reference_that_goes_round_unseen_does_not_count() {
-        // The PIT goes round in 54.9 ms, of which firmware takes 56 in the first measurement.
+        // The PIT wraps in 54.9 ms, and firmware takes 56 ms in the first measurement.
         let taken = vec![(1000 * MICROSECOND, 56_000 * MICROSECOND)];
         let mut machine = Simulated::new(PIT.0, PIT.1, 3_000_000_000, taken);
         let first = Sample::take(&mut machine);

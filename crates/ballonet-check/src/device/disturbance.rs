@@ -38,7 +38,7 @@ impl About {
     }
 }
 
-/// The configuration at one moment, as far as it is evidence.
+/// The configuration at one moment, without the fields that the check may change.
 #[derive(Debug)]
 struct Glimpse {
     target: u32,

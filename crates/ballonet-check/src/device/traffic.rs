@@ -22,7 +22,7 @@ pub(crate) struct Shape {
     pub(crate) piece: usize,
     /// How far past an aligned address each piece begins.
     pub(crate) skew: usize,
-    /// Whether the descriptors are in a table of their own.
+    /// Whether the descriptors are in an indirect table.
     pub(crate) indirect: bool,
 }
 

@@ -83,7 +83,7 @@ pub(super) fn write_split(arena: &mut Arena, at: usize, part: Part, flags: u16, 
     arena.write(at, &bytes);
 }
 
-/// All of a packed descriptor, the flags in a store of their own.
+/// A whole packed descriptor, the flags by a separate store.
 pub(super) fn write_packed(arena: &mut Arena, at: usize, part: Part, id: u16, flags: u16) {
     let mut bytes = [0; offset_of!(PackedDescriptor, flags)];
     bytes[..8].copy_from_slice(&part.address.to_le_bytes());

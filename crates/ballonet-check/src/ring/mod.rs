@@ -1,4 +1,4 @@
-//! Virtqueues written entry by entry: any legal chain, and no trust in what comes back.
+//! Virtqueues written entry by entry: any legal chain; what the device returns is not trusted.
 //!
 //! The driver's own queues use one good layout each. A tester must try every legal position of rings and chains.
 

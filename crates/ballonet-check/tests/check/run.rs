@@ -9,14 +9,14 @@ pub const RAM: u32 = 64;
 /// The model's time is its own, and it is never busy with anything else.
 pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
 
-/// What came of a run.
+/// The result of a run.
 pub struct Report {
-    /// Each check's name and what came of it.
+    /// Each check's name and outcome.
     pub outcomes: Vec<(&'static str, Severity, Outcome)>,
     pub summary: Summary,
 }
 
-/// A device that has all that the tester can ask for, and does it: every feature that the models know.
+/// A device with everything that the tester can use: every feature that the models know.
 pub fn sound() -> Behaviour {
     let conforming = Behaviour::conforming();
     let more = feature::PAGE_POISON

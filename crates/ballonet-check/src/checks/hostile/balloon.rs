@@ -1,6 +1,7 @@
 //! The balloon's own queues and fields: frame numbers, statistics, reports, hints, configuration.
 //!
-//! A frame number or a report that names memory has the host discard it. So all that are in memory name the tester's.
+//! The host discards memory whose frame number is inflated, or that is reported. So all frame numbers and reports
+//! within memory are the tester's.
 
 use core::mem::offset_of;
 
@@ -32,7 +33,7 @@ const HINT_SIZE: Clause = clause("5.5.6.5.1", "a readable buffer of hints must h
 const HINT_STOP: Clause = clause("5.5.6.5.1", "no hints are sent once the round has ended");
 const POISON: Clause = clause("5.5.6.6.1", "poison_val must not change while DRIVER_OK is set");
 
-/// The last frame number there is.
+/// The last frame number.
 const LAST: u32 = u32::MAX;
 /// A frame beyond the memory of any machine that a test would have: at 2^43.
 const BEYOND: u32 = 1 << 31;
@@ -398,7 +399,7 @@ fn offer_numbers(d: &mut TestDevice<'_>, role: Role, frames: &[u32]) -> Verdict 
     d.arena.write(at, &bytes);
     d.buffers.push((at, at + bytes.len()));
     for (frame, pfn) in d.pfns.iter().enumerate() {
-        // Whoever inflates the tester's frames here has them deflated later.
+        // The tester's frames that are inflated here are deflated later.
         d.away[frame] |= role == Role::First && frames.contains(pfn);
     }
     let part = Part { address: d.arena.address(at), length: bytes.len() as u32, writable: false };
@@ -425,7 +426,7 @@ fn sized(d: &mut TestDevice<'_>, role: Role, bytes: usize) -> Verdict<Reaction> 
     sent(d, role)
 }
 
-/// Lets the host discard the page of the arena in which a place is: its frame number.
+/// Lets the host discard the page of the arena around an offset. Returns its frame number.
 fn give_page(d: &mut TestDevice<'_>, at: usize) -> u32 {
     let start = at & !(PAGE - 1);
     d.arena.open(start, PAGE);
@@ -471,7 +472,7 @@ fn report(d: &mut TestDevice<'_>, skew: u64, length: u32) -> Verdict<Reaction> {
     send_report(d, &[Part { address, length, writable: true }])
 }
 
-/// Reports memory that is none.
+/// Reports addresses without memory.
 fn reported(d: &mut TestDevice<'_>, (address, length): (u64, u32), writable: bool) -> Verdict<Reaction> {
     running_with(d, PAGE_REPORTING)?;
     send_report(d, &[Part { address, length, writable }])

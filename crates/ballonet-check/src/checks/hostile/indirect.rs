@@ -206,7 +206,7 @@ fn placed(a: &mut Attacker<'_, '_>, address: u64) -> Verdict {
     a.send((address, 32), INDIRECT)
 }
 
-/// A table of `count` entries that begins again at its end.
+/// A table of `count` entries whose last points to the first.
 fn looped(a: &mut Attacker<'_, '_>, count: u16) -> Verdict {
     let part = (a.buffer(), 4);
     (0..count).for_each(|place| a.entry(place, part, NEXT, (place + 1) % count));
@@ -228,7 +228,7 @@ fn marked(a: &mut Attacker<'_, '_>, flags: u16) -> Verdict {
     a.send_table(4)
 }
 
-/// Kicks lawful tables and changes each at once.
+/// Kicks lawful tables and changes each immediately.
 fn race(a: &mut Attacker<'_, '_>, mut change: impl FnMut(&mut Attacker<'_, '_>, u16)) -> Verdict {
     for place in 0..RACES.min(a.size()?) {
         let table = filled(a, 2);

@@ -235,7 +235,7 @@ fn at_doorbell(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>, usi
     quiet(d)
 }
 
-/// A request whose notification says that the driver is elsewhere.
+/// A request whose notification has a wrong position.
 fn lie(a: &mut Attacker<'_, '_>, progress: u16) -> Verdict {
     a.lawful(0)?;
     a.offer(0)?;

@@ -276,7 +276,7 @@ fn chained(a: &mut Attacker<'_, '_>, count: u16) -> Verdict {
     (0..count.min(a.size()?)).rev().try_for_each(|place| a.descriptor(place, part, NEXT, 0))
 }
 
-/// A ring of four of which three were used.
+/// A ring of four descriptors, three of them used.
 fn at_the_end(a: &mut Attacker<'_, '_>) -> Verdict {
     a.start(4)?;
     (0..3).rev().try_for_each(|place| named(a, place, place))?;
@@ -284,7 +284,7 @@ fn at_the_end(a: &mut Attacker<'_, '_>) -> Verdict {
     a.wait()
 }
 
-/// A request beside this event suppression structure of the driver's.
+/// A request with this event suppression structure of the driver.
 fn suppressed(a: &mut Attacker<'_, '_>, position: u16, flags: u16) -> Verdict {
     a.device.with_queue(a.target, |queue, arena| queue.overwrite_driver_event(arena, position, flags))?;
     a.lawful(0)

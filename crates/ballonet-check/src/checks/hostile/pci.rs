@@ -408,7 +408,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-/// Maps events to a vector that is not there, and sends requests.
+/// Maps events to a vector that does not exist, and sends requests.
 fn vector(d: &mut TestDevice<'_>, of: fn(u16) -> u16) -> Verdict<Reaction> {
     let value = of(d.pci_function().msix.map_or(0, |msix| msix.entries));
     let mut taken = false;
@@ -459,8 +459,8 @@ fn power(d: &mut TestDevice<'_>, times: u32) -> Verdict<Reaction> {
     })
 }
 
-/// Visits the common structure by this width, but for `device_status`: a write of what is read would be no attack, and
-/// one of zeros a reset.
+/// Accesses the common structure in this width, except `device_status`: writing back its value would be no attack, and
+/// writing zeros a reset.
 fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&mut TestDevice<'_>, usize)) {
     let status = offset_of!(CommonConfig, device_status);
     for offset in (0..d.modern_registers().common.len() / width * width).step_by(width) {
@@ -470,7 +470,7 @@ fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&
     }
 }
 
-/// Whether no structure and no part of MSI-X is at this place of the BAR of the common structure.
+/// Whether this offset in the BAR of the common structure belongs to no structure and not to MSI-X.
 fn is_gap(d: &TestDevice<'_>, offset: u64) -> bool {
     let Ok((bar, _)) = d.place_of(CapabilityType::Common) else { return false };
     let inside = |start: u64, length: u64| (start..start.saturating_add(length)).contains(&offset);

@@ -151,7 +151,7 @@ fn needs_register(d: &mut TestDevice<'_>) -> Verdict {
     Ok(())
 }
 
-/// What a device with `RING_RESET` is started with; skips the check of another.
+/// The start options with `RING_RESET`; skips the check if it is not offered.
 fn with_feature(d: &mut TestDevice<'_>) -> Verdict<StartOptions> {
     skip_unless!(d.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
     needs_register(d)?;

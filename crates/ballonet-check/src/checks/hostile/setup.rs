@@ -22,7 +22,7 @@ const ONE: Clause = clause("4.1.4.3", "queue_enable is written with 1");
 const ENABLED: Clause = clause("4.1.4.3.2", "a queue's fields are not changed after it is enabled");
 const EXISTS: Clause = clause("4.1.5.1.3", "a queue exists if its queue_size is not 0");
 
-/// The queue that is set up wrong.
+/// The queue that is set up incorrectly.
 const QUEUE: u16 = 1;
 
 /// The checks, in the order in which they run.
@@ -258,7 +258,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-/// Sets up a queue of this size, from its maximum. The device may write as if it had that size.
+/// Sets up a queue with a size computed from its maximum. The device may write as if it had that size.
 fn sized(d: &mut TestDevice<'_>, size: fn(u16) -> u16) -> Verdict<Reaction> {
     d.set_up_wrong(QUEUE, |d, wrong| {
         wrong.size = Some(size(d.sizes[usize::from(QUEUE)]));
@@ -279,7 +279,7 @@ fn placed(d: &mut TestDevice<'_>, place: impl FnOnce(&mut [u64; 3])) -> Verdict<
     d.set_up_wrong(QUEUE, |_, wrong| place(&mut wrong.parts))
 }
 
-/// The same, with the used ring over something else, which the device then writes.
+/// The same, with the used ring over other data, which the device then overwrites.
 fn overlapped(d: &mut TestDevice<'_>, place: impl FnOnce(&mut [u64; 3])) -> Verdict<Reaction> {
     d.set_up_wrong(QUEUE, |d, wrong| {
         place(&mut wrong.parts);
@@ -295,7 +295,7 @@ fn rewritten(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>)) -> V
     finish(d)
 }
 
-/// Does something to the registers of a running queue of four, and sends as many requests as pass its end twice.
+/// Does something to the registers of a running queue of four, and sends enough requests to wrap it twice.
 fn in_small_queue(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>)) -> Verdict<Reaction> {
     d.start_small(4)?;
     d.select(0);

@@ -289,7 +289,7 @@ fn looped(a: &mut Attacker<'_, '_>, count: u16, back: u16) -> Verdict {
     a.offer(0)
 }
 
-/// A chain whose first descriptor names this one.
+/// A chain whose first descriptor has this `next`.
 fn next(a: &mut Attacker<'_, '_>, next: u16) -> Verdict {
     let part = (a.buffer(), 4);
     a.descriptor(0, part, NEXT, next)?;
@@ -300,7 +300,7 @@ fn index(a: &mut Attacker<'_, '_>, value: u16) -> Verdict {
     a.overwrite(RingField::AvailableIndex, value)
 }
 
-/// Lawful requests, which the device has time to serve.
+/// Lawful requests, with time for the device to serve them.
 fn served(a: &mut Attacker<'_, '_>, count: u16) -> Verdict {
     for place in 0..count {
         a.lawful(place)?;
@@ -317,7 +317,7 @@ fn event(a: &mut Attacker<'_, '_>, value: u16) -> Verdict {
     a.offer(0)
 }
 
-/// Overwrites a field of the device's, and goes on with lawful requests.
+/// Overwrites a field of the device, and continues with lawful requests.
 fn device_half(a: &mut Attacker<'_, '_>, field: RingField, value: u16) -> Verdict {
     a.overwrite(field, value)?;
     served(a, 2)?;

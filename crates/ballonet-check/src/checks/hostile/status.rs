@@ -66,7 +66,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-status-all-bits", UNDEFINED, "all bits of the status but DEVICE_NEEDS_RESET are set", |d| {
         running(d)?;
-        // All ones would read like the registers of a device that is gone.
+        // All ones would look like a device that is gone.
         d.modern_registers().common.write8(offset_of!(CommonConfig, device_status), 0xbf);
         kick_both(d);
         d.reset()?;
@@ -275,7 +275,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// Writes values of the status one after the other. Refused if the last is not taken.
+/// Writes status values in turn. Refused if the device does not accept the last.
 fn statuses(d: &mut TestDevice<'_>, values: &[Status]) -> Verdict<Reaction> {
     values.iter().for_each(|value| d.set_status(*value));
     kick_both(d);
@@ -295,7 +295,7 @@ fn undefined(d: &mut TestDevice<'_>, bit: u8) -> Verdict<Reaction> {
     Ok(if d.status()?.contains(value) { Reaction::Ignored } else { Reaction::Refused })
 }
 
-/// Accepts these features, and goes on to `DRIVER_OK` whatever comes of it, with queues.
+/// Accepts these features, and continues to `DRIVER_OK`, with queues, whatever happens.
 fn accepted(d: &mut TestDevice<'_>, features: Features) -> Verdict<Reaction> {
     let taken = d.negotiate(features)?;
     let setup = d.plain();

@@ -69,7 +69,7 @@ impl Surroundings for Count<'_> {
     }
 }
 
-/// The cases of a device without IN_ORDER.
+/// The cases of a device without `IN_ORDER`.
 fn any_order() -> impl Iterator<Item = Case> {
     Case::ALL.into_iter().filter(|case| !case.in_order)
 }

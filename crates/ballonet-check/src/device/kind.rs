@@ -214,7 +214,7 @@ fn entropy(_device: &TestDevice<'_>, _role: Role, units: Range<usize>) -> Payloa
     Payload { readable: Vec::new(), writable: 4 * units.len() }
 }
 
-/// A read of as many sectors as the units fill, from the first on; GET_ID if they fill none.
+/// A read of as many sectors as the units fill, from the first on; `GET_ID` if they fill none.
 fn block(_device: &TestDevice<'_>, _role: Role, units: Range<usize>) -> Payload {
     let sectors = units.len() * 4 / SECTOR;
     let (request, length) = if sectors == 0 { (8, BLOCK_ID) } else { (0, sectors * SECTOR) };

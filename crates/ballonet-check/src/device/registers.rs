@@ -267,7 +267,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Rings a queue's doorbell: with its number, and with the driver's position if NOTIFICATION_DATA was negotiated.
+    /// Rings a queue's doorbell: with its number, and the driver's position if `NOTIFICATION_DATA` was negotiated.
     pub(crate) fn ring_doorbell(&mut self, queue: u16, progress: u16) -> Verdict {
         let wide = self.features.contains(Features::NOTIFICATION_DATA);
         let data = if wide { u32::from(progress) << 16 } else { 0 };

@@ -10,7 +10,7 @@ use super::{FrameRun, Pfn, PhysRange};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
 pub enum AllocateError {
     /// The number of frames is 0, or the alignment is not a power of two.
-    #[display("cannot allocate {frames} frames aligned to {align} frames: not a request")]
+    #[display("cannot allocate {frames} frames aligned to {align} frames: invalid request")]
     Malformed {
         /// Frames requested.
         frames: u32,

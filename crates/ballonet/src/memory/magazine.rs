@@ -33,12 +33,12 @@ impl Magazine {
         self.count
     }
 
-    /// Whether none is.
+    /// Whether it is empty.
     pub(crate) const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether no more fits.
+    /// Whether it is full.
     pub(crate) const fn is_full(&self) -> bool {
         self.count == Self::CAPACITY
     }

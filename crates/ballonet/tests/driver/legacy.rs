@@ -42,7 +42,7 @@ fn a_device_without_virtio_capabilities_is_driven_by_its_ports() {
 }
 
 #[test]
-fn a_transitional_device_is_driven_modern_unless_told_otherwise() {
+fn a_transitional_device_is_driven_by_its_modern_interface_by_default() {
     for behaviour in [Behaviour::qemu_7_2(), Behaviour::qemu_10(6)] {
         let guest = bring_up(behaviour.clone().transitional());
         assert_eq!(guest.transport(), Modern);

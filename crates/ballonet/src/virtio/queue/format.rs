@@ -26,7 +26,7 @@ impl RingFormat {
 }
 
 impl From<RingFormat> for &'static str {
-    /// The word for it: `split` or `packed`.
+    /// Its name: `split` or `packed`.
     fn from(value: RingFormat) -> Self {
         match value {
             RingFormat::Split => "split",

@@ -76,7 +76,7 @@ impl Frames {
     pub fn expect_whole(&self) {
         self.allocator.check().expect("consistent records");
         let counts = self.allocator.counts();
-        assert_eq!(counts.history.refusals, 0, "the allocator refused what the driver asked");
+        assert_eq!(counts.history.refusals, 0, "the allocator refused a request of the driver");
         assert_eq!(counts.used, self.held() + self.in_flight(), "used = held + in flight");
         assert_eq!(counts.ballooned, self.machine.bus(|bus| bus.ram.count_guest(GuestSide::Ballooned)));
         assert_eq!(counts.free + counts.used + counts.ballooned + counts.reserved, counts.total);

@@ -19,7 +19,7 @@ use crate::pci::{Bdf, ConfigSpace, ConfigWindow};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 #[display("cannot map {window}: {reason}")]
 pub struct MapError {
-    /// What was asked for.
+    /// The window requested.
     pub window: RegisterWindow,
     /// Why not.
     #[error(not(source))]

@@ -16,7 +16,7 @@ pub struct Options {
     pub name: DeviceName,
     /// The transport to use; `None` for the modern one if the device has it, else the legacy one.
     pub transport: Option<TransportKind>,
-    /// Whether to reach the device's registers through configuration space even where they could be mapped (virtio 1.4,
+    /// Whether to reach the device's registers through configuration space even if they could be mapped (virtio 1.4,
     /// 4.1.4.9). An error if the device has no such window.
     pub through_config: bool,
     /// The interrupt mode to use; `None` for the first that works.

@@ -73,7 +73,7 @@ pub enum Handled {
 /// `Platform::detach_line` returns the handler.
 pub struct Handler<R>(Action<R>);
 
-/// What a handler does.
+/// A handler's action.
 enum Action<R> {
     /// Records bits for a driver.
     Note { note: Note<R>, events: &'static Events, bits: u32, registers: Option<R> },

@@ -259,7 +259,7 @@ impl Sequence {
         matches!(self.stage, Stage::Rising { .. } | Stage::Settling { .. } | Stage::Falling)
     }
 
-    /// Advances by what was observed at `now` (nanoseconds).
+    /// Advances by the inputs observed at `now` (nanoseconds).
     pub(crate) fn step(&mut self, signs: SlotInputs, now: u64) -> Step {
         match self.stage {
             Stage::Off => self.off(signs, now),
@@ -451,7 +451,7 @@ impl Sequence {
         Step { task: Some(Task::Remove { surprise }), trouble: None }
     }
 
-    /// Powers off what did not come up.
+    /// Powers off after a failed power-up.
     const fn fall(&mut self, trouble: SlotFault) -> Step {
         self.faulty = true;
         self.newcomer = false;

@@ -85,7 +85,7 @@ fn on_prepared(
 ) {
     let mut storage = vec![0u64; Footprint::of(ranges(map)).bytes().div_ceil(8)];
     let mut frames = Frames::new(storage.as_mut_slice().as_mut_bytes(), ranges(map), ranges(reserved)).unwrap();
-    // What the words contain does not matter.
+    // The words' initial contents do not matter.
     let words: Vec<_> = (0..frames.held_words()).map(|_| AtomicU64::new(0xdead_beef)).collect();
     let cpus: Vec<_> = (0..CPUS).map(|_| CpuCache::from(Lock::new(Magazine::default()))).collect();
     prepare(&mut frames);

@@ -53,7 +53,7 @@ pub struct FrameError {
     pub run: FrameRun,
     /// The first frame in the wrong state.
     pub frame: Pfn,
-    /// Its state; `None` where there is no memory.
+    /// Its state; `None` if there is no memory.
     pub state: Option<FrameState>,
 }
 

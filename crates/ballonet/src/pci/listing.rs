@@ -5,7 +5,7 @@ use core::fmt;
 use super::capability::id;
 use super::{Bar, BarKind, BridgeWindows, Capability, Command, ConfigSpace, Function, MemoryWidth, Node, Space, names};
 
-/// One line about a function, without a line end; with the class code where the device has no known name.
+/// One line about a function, without a line end; with the class code if the device has no known name.
 #[derive(Debug, Clone, Copy)]
 pub struct Line<'f>(pub &'f Function);
 

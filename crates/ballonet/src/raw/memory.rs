@@ -55,8 +55,8 @@ macro_rules! access {
         #[inline]
         fn $load(&self, offset: usize) -> $type {
             // SAFETY: `at` checks bounds and alignment. Volatile, since the device may write meanwhile. An aligned
-            // access as wide as a register is single-copy atomic; a wider one is only made to what the device does not
-            // write at that moment.
+            // access as wide as a register is single-copy atomic; wider ones are used only while the device does not
+            // write there.
             unsafe { self.at::<$type>(offset).read_volatile() }
         }
 

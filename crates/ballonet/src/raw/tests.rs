@@ -1,4 +1,4 @@
-//! The parts over memory of the host: bounds, widths, and where accesses land.
+//! The parts over memory of the test host: bounds, widths, and target addresses.
 
 use core::ptr::NonNull;
 
@@ -77,14 +77,14 @@ fn ecam_reaches_each_function_of_its_buses_and_no_other() {
     assert!(panics(|| _ = config.read32(function(1, 2), 0xFFE)));
 }
 
-/// A kernel that maps nothing above 4 GiB, and counts what it has given out.
+/// A kernel that maps nothing above 4 GiB, and counts its allocations.
 #[derive(Default)]
 struct Host {
     mapped: usize,
     allocated: usize,
 }
 
-// SAFETY: what it gives out is leaked memory.
+// SAFETY: it returns leaked memory.
 unsafe impl Kernel for Host {
     fn map(&mut self, address: u64, length: usize) -> Option<NonNull<u8>> {
         self.mapped += 1;
@@ -138,7 +138,7 @@ fn a_platform_releases_everything_and_reports_what_the_kernel_refused() {
 /// A kernel that gives DMA memory by frames.
 struct ByFrames(Vec<u64>);
 
-// SAFETY: what it gives out is leaked memory.
+// SAFETY: it returns leaked memory.
 unsafe impl Kernel for ByFrames {
     fn map(&mut self, _address: u64, _length: usize) -> Option<NonNull<u8>> {
         None

@@ -96,7 +96,7 @@ impl LoggedRegisters {
         self.0.lock().unwrap().script.push((offset, value));
     }
 
-    /// Sets what reads see.
+    /// Sets the bytes that reads return.
     pub(crate) fn hold(&self, offset: usize, bytes: &[u8]) {
         self.0.lock().unwrap().bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
     }

@@ -22,15 +22,15 @@ pub enum NegotiationError {
     /// A modern device has to offer `VERSION_1`, and the driver to accept it.
     #[display("VERSION_1 cannot be negotiated: offered {offered}, declined {declined}")]
     NoVersion1 {
-        /// What was offered.
+        /// The offered features.
         offered: Features,
-        /// What the user declined.
+        /// The features that the user declined.
         declined: Features,
     },
     /// The device does not work with the features accepted.
     #[display("the device refuses features {accepted}, status {status}")]
     Refused {
-        /// What was accepted.
+        /// The accepted features.
         accepted: Features,
         /// The status after `FEATURES_OK` was set.
         status: Status,

@@ -80,7 +80,7 @@ fn queues_have_the_requested_size_and_statistics_work_at_every_size() {
                 let mut guest = bring_up_as(behaviour, |options| options.queue_size = queue_size);
                 let sizes: Vec<_> = guest.driver_mut().queues().map(|(_, size)| size).collect();
                 assert_eq!(sizes, [expected; 3]);
-                assert_eq!(guest.device(|b, _| b.queue(2).size()), expected, "the device was told");
+                assert_eq!(guest.device(|b, _| b.queue(2).size()), expected, "the device has the size");
                 for pages in [3000, 10, 4000, 0] {
                     guest.follow(pages);
                     let reports = guest.device(|b, _| b.reports.len());

@@ -42,7 +42,7 @@ impl Hints {
         self.given.insert(command);
     }
 
-    /// The device is reset: rounds begin anew, and what the driver has is its own.
+    /// The device is reset: rounds start over, and the driver owns the frames that it holds.
     pub(crate) fn reset(&mut self, bus: &mut Bus) {
         let (commands, heeded, longest) = (std::mem::take(&mut self.commands), self.heeded, self.longest);
         *self = Self { command: STOP, commands, heeded, longest, ..Self::default() };

@@ -178,7 +178,7 @@ impl<P: Platform> Balloon<P> {
         }
     }
 
-    /// What the driver has done so far.
+    /// The counters of the driver's activity.
     pub fn counters(&self) -> Counters {
         self.running().map_or(self.counters, |running| counted(self.counters, &running.virtio.interrupts))
     }

@@ -171,7 +171,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         self.tuning.chains.deadline().is_some_and(|deadline| platform.now() >= deadline)
     }
 
-    /// Adds what changed outside of the round.
+    /// Adds changes outside of the round.
     fn conclude(&mut self, platform: &P, progress: Progress) -> Progress {
         self.repoll = progress.next == Next::Now;
         let unreported = core::mem::take(&mut self.unreported_changes) | self.observe_silence(platform.now());
@@ -204,7 +204,7 @@ impl<P: Platform> Balloon<P> {
     }
 }
 
-/// The counters, with what the interrupt handlers have counted since the start of the device.
+/// The counters, including the interrupt handlers' counts since the start of the device.
 fn counted<R: Registers>(counters: Counters, interrupts: &Interrupts<R>) -> Counters {
     let events = interrupts.events();
     Counters {

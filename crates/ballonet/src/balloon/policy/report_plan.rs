@@ -193,7 +193,7 @@ mod tests {
                 sent += frames;
             }
         }
-        // Ten seconds, and what a second's budget left at the start.
+        // Ten seconds, and the budget left at the start.
         let budget = POLICY.budget;
         assert!((10 * budget..=11 * budget + 1024).contains(&sent), "{sent}");
     }

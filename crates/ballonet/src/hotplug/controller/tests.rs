@@ -13,11 +13,11 @@ const EXPRESS: u16 = 0x40;
 const SLOT_CONTROL: u16 = EXPRESS + 0x18;
 const SLOT_STATUS: u16 = EXPRESS + 0x1A;
 
-/// What a port does wrong.
+/// A port's faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)]
 struct Quirks {
-    /// It never says that a command is done.
+    /// It never reports a completed command.
     mute: bool,
     /// These events cannot be cleared.
     stuck: u16,
@@ -217,7 +217,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Looks whenever the slot wants to be looked at, for `ms`.
+    /// Polls the slot whenever it is due, for `ms`.
     fn run(&mut self, ms: u64) {
         let end = self.now + ms * MS;
         let mut looks = 0;
@@ -419,8 +419,8 @@ fn events_recorded_and_cleared_by_a_handler_count() {
 }
 
 proptest! {
-    /// Whatever a port does, and whatever happens to it: tasks come in turn, registers are written by the rules, the
-    /// slot does not look without a pause, and a port that is gone says so.
+    /// Whatever a port does, and whatever happens to it: tasks alternate, registers are written by the rules, the slot
+    /// does not poll in a tight loop, and a port that is gone is reported.
     #[test]
     fn any_port_is_survived(
         mute: bool, no_link: bool, no_answer: bool, flaps: bool, stuck in 0..=u16::MAX, prompt: bool,

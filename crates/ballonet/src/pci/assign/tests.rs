@@ -359,8 +359,7 @@ fn with_bars(fake: FakeFunction, bars: &[(u8, u32)], most: u16) -> FakeFunction 
 #[test]
 fn a_bar_without_room_loses_an_address_that_may_be_assigned_to_another() {
     let (mut config, root) = machine();
-    // Half of all ports, starting where the host bridge forwards the rest: there is no place for it. The other BAR
-    // has many.
+    // A BAR of half of all ports, for which there is no place. The other BAR has many.
     let function = FakeFunction::new(0x1AF4, 0x1002, 0).io(0, 0x8000, 0x8000).io(2, 0, 0x100);
     config.add(root, 3, 0, function);
     let (tree, assignment) = assign(&mut config, &pc());

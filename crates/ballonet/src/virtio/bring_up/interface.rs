@@ -196,7 +196,7 @@ mod tests {
         assert!(matches!(find(broken(false), None), Err(InterfaceError::Capability(_))));
     }
 
-    /// What is decoded of a function for its interface.
+    /// What a function must decode for its interface.
     fn decoded(function: FakeFunction, wanted: Option<TransportKind>) -> Command {
         let (mut config, bdf) = FakeConfig::with(function);
         let function = Function::probe(&config, bdf).unwrap();

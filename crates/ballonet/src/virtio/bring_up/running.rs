@@ -91,7 +91,7 @@ impl<P: Platform> Running<P> {
     /// `FAILED`: the driver has given up.
     ///
     /// # Errors
-    /// When the device does not finish the reset. It may go on using its memory, so the parts are leaked.
+    /// When the device does not finish the reset. It may still use its memory, so the parts are leaked.
     pub fn stop<T: Parts<P>>(self, platform: &mut P, parts: T, failed: bool) -> Result<(), TransportError> {
         self.quiesce(platform, failed, |platform, stopped| give_back(platform, parts, stopped))
     }

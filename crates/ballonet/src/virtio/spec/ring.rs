@@ -24,7 +24,7 @@ bitflags! {
     /// Flags of a descriptor, split or packed.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct DescriptorFlags: u16 {
-        /// The chain goes on.
+        /// The chain continues.
         #[doc(alias = "VIRTQ_DESC_F_NEXT")]
         const NEXT = 1;
         /// The device writes the buffer; without it the device reads.

@@ -104,7 +104,7 @@ pub enum TransportError {
         device: DeviceAddress,
         /// The queue.
         queue: QueueIndex,
-        /// What the register holds.
+        /// The register's value.
         enabled: u16,
     },
     /// The queue had an address before the driver wrote one.

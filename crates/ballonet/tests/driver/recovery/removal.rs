@@ -56,7 +56,7 @@ fn sweep(kind: &Behaviour) {
         assert_eq!(guest.platform.frames.in_flight(), 0);
         let ballooned = guest.platform.frames.ballooned_frames();
         assert_eq!(guest.driver().status().actual, ballooned);
-        assert!(told || ballooned == 0, "{ballooned} frames are left with a host that is gone");
+        assert!(told || ballooned == 0, "{ballooned} frames still count as ballooned, but the device is gone");
         assert!(matches!(guest.reset(), Err(BalloonError::Transport(TransportError::Gone(_)))));
         guest.finish();
     }

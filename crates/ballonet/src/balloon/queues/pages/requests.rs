@@ -144,7 +144,7 @@ impl<M: DmaMemory> Requests<M> {
     pub(crate) fn write(&mut self, request: &Request) -> &[Segment] {
         let mut length = 0;
         for run in &request.runs {
-            // `collect` keeps the sum of all runs below what the scratch holds.
+            // `collect` limits the sum of all runs to the size of the scratch.
             length += write_pfns(*run, &mut self.scratch[length..]);
         }
         debug_assert_eq!(length, request.frames as usize * PFN_SIZE);

@@ -19,7 +19,7 @@ pub(super) struct Areas<M> {
 impl<M: DmaMemory> Areas<M> {
     /// The queue in `memory`, which is zeroed. A platform that returns less than requested is broken.
     pub(super) fn new(memory: M, layout: PackedLayout) -> Self {
-        assert!(memory.len() >= layout.bytes(), "queue memory is smaller than asked for");
+        assert!(memory.len() >= layout.bytes(), "queue memory is smaller than requested");
         Self { memory, layout }
     }
 

@@ -16,12 +16,12 @@ mod lies;
 
 type Fixture = (Virtqueue<Ram, u32>, Device);
 
-/// The device side of the queue: no checks, since the driver is what is tested.
+/// The device side of the queue. It has no checks, since the driver is under test.
 struct Device {
     ram: Ram,
     tables: Option<Ram>,
     layout: SplitLayout,
-    /// The next available entry to look at.
+    /// The next available entry to read.
     seen: u16,
     used: u16,
 }
@@ -252,7 +252,7 @@ fn without_event_idx_only_the_flag_decides_whether_to_kick() {
     device.ram.store(device.layout.used(), USED_F_NO_NOTIFY.to_le_bytes());
     add(&mut queue, 1);
     assert!(queue.publish().is_none());
-    assert_eq!(device.available_index(), 2, "published all the same");
+    assert_eq!(device.available_index(), 2, "published nevertheless");
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn arming_for_several_completions_asks_for_the_last_of_them() {
     assert!(queue.arm(4), "three of four: the interrupt is still to come");
     device.serve();
     assert!(!queue.arm(4), "the fourth came before the arming");
-    assert!(queue.arm(100) && device.used_event() == 0xfffeu16.wrapping_add(5), "no more than are outstanding");
+    assert!(queue.arm(100) && device.used_event() == 0xfffeu16.wrapping_add(5), "clamped to the outstanding requests");
 }
 
 #[test]

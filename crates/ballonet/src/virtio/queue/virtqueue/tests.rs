@@ -1,4 +1,4 @@
-//! Both formats behind one queue, and what proofs of a reset give back.
+//! Both formats behind one queue type, and draining with proofs of a reset.
 
 use core::panic::AssertUnwindSafe;
 

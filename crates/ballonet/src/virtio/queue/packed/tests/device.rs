@@ -1,5 +1,5 @@
-//! The device side of a packed queue, written by hand: no checks, since the driver is what is tested. Its arithmetic is
-//! by single steps.
+//! A hand-written device side of a packed queue. It has no checks, since the driver is under test, and advances by
+//! single steps.
 
 use super::*;
 

@@ -78,7 +78,7 @@ fn arming_for_several_completions_waits_for_the_last_of_them() {
     let _ = queue.publish();
     assert!(queue.arm(100));
     device.serve();
-    assert!(device.interrupts(), "no more than are outstanding");
+    assert!(device.interrupts(), "clamped to the outstanding requests");
 }
 
 proptest! {

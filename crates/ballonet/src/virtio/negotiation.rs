@@ -35,7 +35,7 @@ pub enum NegotiationError {
         /// The status after `FEATURES_OK` was set.
         status: Status,
     },
-    /// The device's registers misbehave.
+    /// A register access failed.
     #[display("{_0}")]
     Transport(TransportError),
 }

@@ -310,7 +310,13 @@ impl Watch<'_> {
                 _ => {}
             }
         }
-        self.attempt.last_words = self.vmm.last_words();
+        let mut words = self.vmm.last_words();
+        if let (End::Down(Verdict::Died, how), Some(error)) = (&mut self.attempt.end, self.vmm.last_error()) {
+            // Often a failed assertion.
+            *how = format!("{how}: {error}");
+            words.truncate(words.trim_end_matches(&error).trim_end().len());
+        }
+        self.attempt.last_words = words;
         if let Some((check, report)) = self.sanitizer.take() {
             self.convict(check, report);
         }

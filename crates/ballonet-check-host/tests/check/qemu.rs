@@ -144,3 +144,23 @@ fn a_qemu_that_is_stopped_in_mid_check_costs_one_check() -> Outcome {
         Ok(())
     })
 }
+
+/// QEMU aborts in one hostile check (docs/findings.md). The run goes on after it, and has a verdict for each other check.
+#[test]
+fn a_qemu_that_aborts_in_a_check_costs_one_start() -> Outcome {
+    let fatal = "hostile-packed-table-of-0-bytes";
+    let (before, after) = ("inflate-completes,hostile-packed-table-with-write", "hostile-packed-table-of-1-byte");
+    let checks = format!("{before},{fatal},{after},hostile-bar-is-read-throughout");
+    on_each(|_, qemu| {
+        let device = "virtio-balloon-pci,packed=on";
+        let options = ["--vmm", "qemu", "--program", qemu, "--device", device, "--checks", &checks];
+        let (status, report) = report(&checker(&options)?.output()?)?;
+        let (word, detail) = verdict(&report, fatal)?;
+        assert_eq!((status, word, report["starts"].as_u64()), (4, "died", Some(2)), "{report}");
+        let reason = detail.lines().next().unwrap_or_default();
+        assert!(reason.contains("SIGABRT") && reason.contains("Assertion `len > 0' failed"), "{detail}");
+        let fine: u64 = ["ok", "refused", "needs-reset"].iter().map(|word| count(&report, word)).sum();
+        assert_eq!(fine, 4, "{report}");
+        Ok(())
+    })
+}

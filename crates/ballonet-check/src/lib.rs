@@ -29,6 +29,7 @@ pub mod bench;
 mod check;
 mod checks;
 mod device;
+mod host;
 mod platform;
 mod ring;
 mod run;
@@ -38,6 +39,7 @@ mod subject;
 
 pub use check::{Check, Outcome, Severity, Tier};
 pub use checks::{CHAPTERS, Chapter, checks};
+pub use host::HostAction;
 pub use run::{Observer, Patience, Summary, run};
 pub use select::Selection;
 pub use similar::similar;

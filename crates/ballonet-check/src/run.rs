@@ -1,9 +1,11 @@
 //! A run: the selected checks in order, each on a device that was just reset, and their outcomes.
 
 use alloc::string::{String, ToString};
+use core::cell::RefCell;
 
 use crate::check::{Check, Outcome, Run, Severity, Stop, Tier, Verdict};
 use crate::device::{Access, TestDevice};
+use crate::host::HostAction;
 use crate::platform::AnyPlatform;
 use crate::select::Selection;
 use crate::subject::{Found, Subject, find};
@@ -97,7 +99,16 @@ pub trait Observer {
 
     /// The check has ended.
     fn ended(&mut self, check: &Check, outcome: &Outcome);
+
+    /// Asks the host to do something, and then to set the balloon's target to so many bytes, by which the check learns
+    /// that it is done. False if there is no host that does it: then the check is skipped.
+    fn ask_host(&mut self, _action: HostAction, _target: u64) -> bool {
+        false
+    }
 }
+
+/// The observer, shared with the device under test for requests to the host.
+pub(crate) type Reporter<'o> = &'o RefCell<dyn Observer + 'o>;
 
 impl<F: FnMut(&Check, &Outcome)> Observer for F {
     fn ended(&mut self, check: &Check, outcome: &Outcome) {
@@ -115,11 +126,11 @@ pub fn run<P: BalloonPlatform<Memory: 'static>>(
     subject: impl Into<Subject>,
     selection: &Selection,
     patience: Patience,
-    mut observer: impl Observer,
+    observer: impl Observer,
 ) -> Summary {
     let subject = subject.into();
     match find(platform, &subject) {
-        Ok(found) => run_on(platform, found, (&subject, patience), selection, &mut observer),
+        Ok(found) => run_on(platform, found, (&subject, patience), selection, &RefCell::new(observer)),
         Err(reason) => Summary { ended: Some(reason), ..Summary::default() },
     }
 }
@@ -129,25 +140,25 @@ fn run_on(
     found: Found,
     (subject, patience): (&Subject, Patience),
     selection: &Selection,
-    observer: &mut dyn Observer,
+    observer: Reporter<'_>,
 ) -> Summary {
     let mut summary = Summary::default();
     let Found { pci, kind, identity } = found;
     let command = pci.as_ref().map(|pci| (pci.function, pci.function.command(&platform.config())));
     for (check, misfit) in selection.checks_for(&identity) {
         let Run::Function(ask) = check.run else { continue };
-        observer.started(check);
+        observer.borrow_mut().started(check);
         let verdict = match (misfit, &pci) {
             (Some(reason), _) => Err(Stop::Skipped(reason)),
             (None, Some(pci)) => ask(pci),
             (None, None) => Err(Stop::Skipped("the device is not on PCI".into())),
         };
-        summary.report(check, &outcome(verdict), observer);
+        summary.report(check, &outcome(verdict), &mut *observer.borrow_mut());
     }
     // If the device cannot be tested at all, the first check reports why.
     let access = Access { handle: subject.handle, legacy: subject.legacy, writes: subject.writes, patience };
     let (mut opened, mut unopened) = (None, None);
-    match TestDevice::open(platform, pci, kind, access) {
+    match TestDevice::open(platform, pci, kind, access, observer) {
         Ok(device) => opened = Some(device),
         Err(stop) => {
             unopened = Some(outcome(Err(stop.clone())));
@@ -158,7 +169,7 @@ fn run_on(
         if matches!(check.run, Run::Function(_)) {
             continue;
         }
-        observer.started(check);
+        observer.borrow_mut().started(check);
         let outcome = match (&mut opened, &summary.ended, misfit) {
             (_, _, Some(reason)) => Outcome::Skipped(reason),
             (Some(device), None, None) => {
@@ -172,7 +183,7 @@ fn run_on(
             }
             (_, ended, None) => unopened.take().unwrap_or_else(|| Outcome::Skipped(ended.clone().unwrap_or_default())),
         };
-        summary.report(check, &outcome, observer);
+        summary.report(check, &outcome, &mut *observer.borrow_mut());
     }
     if let Some(device) = opened {
         device.close();

@@ -6,6 +6,7 @@
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
 
+mod control;
 mod errors;
 mod fake;
 mod qemu;

@@ -41,7 +41,7 @@ fn kernel() -> Result<PathBuf, String> {
 }
 
 /// Runs `test` on each version that is available here.
-fn on_each(test: impl Fn(&str, &str) -> Outcome) -> Outcome {
+pub(super) fn on_each(test: impl Fn(&str, &str) -> Outcome) -> Outcome {
     for version in ["7.2", "10.0"] {
         match qemu(version) {
             Ok(program) => test(version, &program).map_err(|error| format!("QEMU {version}: {error}"))?,
@@ -51,7 +51,7 @@ fn on_each(test: impl Fn(&str, &str) -> Outcome) -> Outcome {
     Ok(())
 }
 
-fn checker(options: &[&str]) -> Outcome<Command> {
+pub(super) fn checker(options: &[&str]) -> Outcome<Command> {
     let mut command = program();
     command.arg("--kernel").arg(kernel()?).args(["--format", "json", "--boot-timeout", "60"]).args(options);
     Ok(command)

@@ -10,6 +10,7 @@ mod attacker;
 mod disturbance;
 mod fingerprint;
 mod function_reset;
+mod host;
 mod kind;
 mod obstacles;
 mod pci;
@@ -42,7 +43,7 @@ pub(crate) use transport::{Isr, LEGACY_PAGE, Transport, mmio, ports};
 use crate::check::{Stop, Verdict, ensure, fail, trouble_unless};
 use crate::platform::AnyPlatform;
 use crate::ring::RawQueue;
-use crate::run::Patience;
+use crate::run::{Patience, Reporter};
 use ballonet::balloon::{QueueNumbers, resolve};
 use ballonet::memory::FrameRun;
 use ballonet::pci::Command;
@@ -97,6 +98,8 @@ pub(crate) enum Role {
 /// The device.
 pub(crate) struct TestDevice<'p> {
     pub(crate) platform: &'p mut (dyn AnyPlatform + 'p),
+    /// Passes requests on to the host.
+    observer: Reporter<'p>,
     /// Its function, if it is on PCI.
     pub(crate) pci: Option<PciFunction>,
     pub(crate) kind: &'static Kind,
@@ -151,6 +154,7 @@ impl<'p> TestDevice<'p> {
         pci: Option<PciFunction>,
         kind: &'static Kind,
         access: Access,
+        observer: Reporter<'p>,
     ) -> Verdict<Box<Self>> {
         let mapping = map(platform, pci.as_ref(), kind, access)?;
         let memory = match platform.allocate_dma(ARENA, ARENA_ALIGN) {
@@ -165,6 +169,7 @@ impl<'p> TestDevice<'p> {
         let Mapping { transport, isr, config } = mapping;
         let mut device = Box::new(Self {
             platform,
+            observer,
             pci,
             kind,
             writes: access.writes,

@@ -1,5 +1,7 @@
 //! What checks ask of the host. By a new target of the balloon the host shows that it is done.
 
+use core::cell::RefCell;
+
 /// Something that only the host can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostAction {
@@ -32,3 +34,12 @@ impl HostAction {
         Self::ALL.iter().copied().find(|action| action.word() == word)
     }
 }
+
+/// Passes a request on to the host.
+pub(crate) trait AskHost {
+    /// Has it do something, and then set the target to so many bytes. False if there is no host that does it.
+    fn ask_host(&mut self, action: HostAction, target: u64) -> bool;
+}
+
+/// The way to the host, which whoever follows the run holds too.
+pub(crate) type Host<'h> = &'h RefCell<dyn AskHost + 'h>;

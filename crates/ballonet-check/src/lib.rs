@@ -26,21 +26,26 @@ extern crate alloc;
 
 pub mod bench;
 
+mod arena;
 mod check;
 mod checks;
 mod device;
 mod host;
+mod patience;
 mod platform;
 mod ring;
 mod run;
 mod select;
 mod similar;
 mod subject;
+mod verdict;
 
-pub use check::{Check, Outcome, Severity, Tier};
+pub use check::Check;
 pub use checks::{CHAPTERS, Chapter, checks};
 pub use host::HostAction;
-pub use run::{Observer, Patience, Summary, run};
+pub use patience::Patience;
+pub use run::{Observer, Summary, run};
 pub use select::Selection;
 pub use similar::similar;
 pub use subject::{Identity, Subject, identify};
+pub use verdict::{Outcome, Severity, Tier};

@@ -1,32 +1,18 @@
 //! A run: the selected checks in order, each on a device that was just reset, and their outcomes.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::cell::RefCell;
 
-use crate::check::{Check, Outcome, Run, Severity, Stop, Tier, Verdict};
+use crate::check::{Check, Run};
 use crate::device::{Access, TestDevice};
-use crate::host::HostAction;
+use crate::host::{AskHost, Host, HostAction};
+use crate::patience::Patience;
 use crate::platform::AnyPlatform;
 use crate::select::Selection;
 use crate::subject::{Found, Subject, find};
+use crate::verdict::{Outcome, Severity, Stop, Tier};
 use ballonet::balloon::BalloonPlatform;
 use ballonet::pci::Command;
-
-/// How long the tester waits, in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// For something that must happen. A device that takes longer has stalled.
-    pub stall: u64,
-    /// For something that must not happen.
-    pub quiet: u64,
-}
-
-impl Default for Patience {
-    /// Two seconds, most of which a busy host may steal; and 4 ms of quiet.
-    fn default() -> Self {
-        Self { stall: 2_000_000_000, quiet: 4_000_000 }
-    }
-}
 
 /// The outcome of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,7 +68,7 @@ impl Summary {
             Outcome::Ok | Outcome::Refused | Outcome::NeedsReset => &mut self.ok,
             Outcome::Skipped(_) => &mut self.skipped,
             Outcome::Trouble(_) => &mut self.troubled,
-            _ if outcome.severity(check) == Severity::Must => &mut self.failed,
+            _ if outcome.severity(check.severity) == Severity::Must => &mut self.failed,
             _ => &mut self.warned,
         };
         *counter += 1;
@@ -107,8 +93,14 @@ pub trait Observer {
     }
 }
 
-/// The observer, shared with the device under test for requests to the host.
-pub(crate) type Reporter<'o> = &'o RefCell<dyn Observer + 'o>;
+impl<O: Observer> AskHost for O {
+    fn ask_host(&mut self, action: HostAction, target: u64) -> bool {
+        Observer::ask_host(self, action, target)
+    }
+}
+
+/// The observer, which the device under test has too, for requests to the host.
+type Reporter<'o> = (&'o RefCell<dyn Observer + 'o>, Host<'o>);
 
 impl<F: FnMut(&Check, &Outcome)> Observer for F {
     fn ended(&mut self, check: &Check, outcome: &Outcome) {
@@ -128,9 +120,9 @@ pub fn run<P: BalloonPlatform<Memory: 'static>>(
     patience: Patience,
     observer: impl Observer,
 ) -> Summary {
-    let subject = subject.into();
+    let (subject, observer) = (subject.into(), RefCell::new(observer));
     match find(platform, &subject) {
-        Ok(found) => run_on(platform, found, (&subject, patience), selection, &RefCell::new(observer)),
+        Ok(found) => run_on(platform, found, (&subject, patience), selection, (&observer, &observer)),
         Err(reason) => Summary { ended: Some(reason), ..Summary::default() },
     }
 }
@@ -140,7 +132,7 @@ fn run_on(
     found: Found,
     (subject, patience): (&Subject, Patience),
     selection: &Selection,
-    observer: Reporter<'_>,
+    (observer, host): Reporter<'_>,
 ) -> Summary {
     let mut summary = Summary::default();
     let Found { pci, kind, identity } = found;
@@ -153,16 +145,16 @@ fn run_on(
             (None, Some(pci)) => ask(pci),
             (None, None) => Err(Stop::Skipped("the device is not on PCI".into())),
         };
-        summary.report(check, &outcome(verdict), &mut *observer.borrow_mut());
+        summary.report(check, &verdict.into(), &mut *observer.borrow_mut());
     }
     // If the device cannot be tested at all, the first check reports why.
     let access = Access { handle: subject.handle, legacy: subject.legacy, writes: subject.writes, patience };
     let (mut opened, mut unopened) = (None, None);
-    match TestDevice::open(platform, pci, kind, access, observer) {
+    match TestDevice::open(platform, pci, kind, access, host) {
         Ok(device) => opened = Some(device),
         Err(stop) => {
-            unopened = Some(outcome(Err(stop.clone())));
-            summary.ended = Some(reason(stop));
+            unopened = Some(Outcome::from(stop.clone()));
+            summary.ended = Some(stop.reason());
         }
     }
     for (check, misfit) in selection.checks_for(&identity) {
@@ -174,8 +166,8 @@ fn run_on(
             (_, _, Some(reason)) => Outcome::Skipped(reason),
             (Some(device), None, None) => {
                 let outcome = match check.run {
-                    Run::Hostile(attack) => device.survive(attack),
-                    Run::Device(ask) => outcome(ask(device)),
+                    Run::Hostile(attack) => device.survive(|device| attack.make(device)),
+                    Run::Device(ask) => ask(device).into(),
                     Run::Function(_) => unreachable!("those have run"),
                 };
                 summary.ended = clean_up(device);
@@ -199,28 +191,11 @@ fn run_on(
 /// Resets the device for the next check; the reason if that fails.
 fn clean_up(device: &mut TestDevice<'_>) -> Option<String> {
     if let Err(stop) = device.stop() {
-        return Some(reason(stop));
+        return Some(stop.reason());
     }
     // Frames that a broken device does not return are written off at the end of the run.
     if let Err(Stop::Gone) = device.reclaim_frames() {
-        return Some(reason(Stop::Gone));
+        return Some(Stop::Gone.reason());
     }
-    device.stop().err().map(reason)
-}
-
-pub(crate) fn outcome(verdict: Verdict) -> Outcome {
-    match verdict {
-        Ok(()) => Outcome::Ok,
-        Err(Stop::Stalled(reason)) => Outcome::Stalled(reason),
-        Err(Stop::Skipped(reason)) => Outcome::Skipped(reason),
-        Err(Stop::Trouble(reason)) => Outcome::Trouble(reason),
-        Err(stop) => Outcome::Failed(reason(stop)),
-    }
-}
-
-pub(crate) fn reason(stop: Stop) -> String {
-    match stop {
-        Stop::Failed(reason) | Stop::Stalled(reason) | Stop::Skipped(reason) | Stop::Trouble(reason) => reason,
-        Stop::Gone => "the device is gone: its registers read as all ones".to_string(),
-    }
+    device.stop().err().map(Stop::reason)
 }

@@ -4,8 +4,8 @@ use core::mem::offset_of;
 
 use super::function_reset::Header;
 use super::{Role, Shape, TestDevice};
-use crate::check::{Reaction, Stop, Verdict, skip_unless};
 use crate::platform::Mapped;
+use crate::verdict::{Reaction, Stop, Verdict, skip_unless};
 use ballonet::pci::capability::id;
 use ballonet::pci::{Capability, ConfigSpace};
 use ballonet::platform::Registers;

@@ -7,8 +7,8 @@
 use alloc::vec::Vec;
 
 use super::{Role, StartOptions, TestDevice};
-use crate::check::{Stop, Verdict, skip_unless};
 use crate::ring::{RawDescriptor, RingField};
+use crate::verdict::{Stop, Verdict, skip_unless};
 use ballonet::balloon::wire::PFN_SIZE;
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::virtio::spec::{Descriptor, DescriptorFlags, Features};
@@ -50,7 +50,7 @@ pub(crate) struct Attacker<'d, 'p> {
 
 impl<'d, 'p> Attacker<'d, 'p> {
     /// Starts the device with these features beyond the least, and has it serve a request.
-    pub(super) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
+    pub(crate) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
         skip_unless!(device.offered.contains(features), "the device does not offer {}", features - device.offered);
         let mut attacker = Self { device, features, target: Role::Second, buffer: 0, table: 0, offered: 0 };
         attacker.start(SIZE)?;
@@ -220,7 +220,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
     }
 
     /// Kicks once more, and lets the device work.
-    pub(super) fn finish(mut self) -> Verdict {
+    pub(crate) fn finish(mut self) -> Verdict {
         self.kick()?;
         self.wait()
     }

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::TestDevice;
-use crate::check::Verdict;
+use crate::verdict::Verdict;
 use ballonet::pci::ConfigSpace;
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::CommonConfig;

@@ -7,8 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{TestDevice, Transport};
-use crate::check::{Verdict, ensure, skip_unless};
 use crate::host::HostAction;
+use crate::verdict::{Verdict, ensure, skip_unless};
 use ballonet::balloon::wire::BalloonConfig;
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::CommonConfig;
@@ -32,7 +32,7 @@ impl TestDevice<'_> {
     pub(crate) fn request(&mut self, action: HostAction) -> Verdict<u32> {
         let before = self.target();
         let target = if before == TARGETS[0] { TARGETS[1] } else { TARGETS[0] };
-        let taken = self.observer.borrow_mut().ask_host(action, u64::from(target) * PAGE);
+        let taken = self.host.borrow_mut().ask_host(action, u64::from(target) * PAGE);
         skip_unless!(taken, "no host program does `{}` here; ballonet-check does it for some VMMs", action.word());
         Ok(target)
     }

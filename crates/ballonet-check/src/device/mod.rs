@@ -3,7 +3,6 @@
 //!
 //! Nothing here keeps to the order of initialization; the checks do, or do not, as they need.
 
-mod arena;
 mod ask;
 mod attack_pci;
 mod attacker;
@@ -28,7 +27,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub(crate) use arena::{ARENA, Arena};
 pub(crate) use ask::{Answer, Offered};
 pub(crate) use attacker::{Attacker, TABLE};
 pub(crate) use disturbance::{About, undisturbed};
@@ -38,12 +36,14 @@ pub(crate) use pci::PciFunction;
 pub(crate) use signals::Signals;
 pub(crate) use start::StartOptions;
 pub(crate) use traffic::{Damage, Shape};
-pub(crate) use transport::{Isr, LEGACY_PAGE, Transport, mmio, ports};
+pub(crate) use transport::{Isr, Transport, mmio, ports};
 
-use crate::check::{Stop, Verdict, ensure, fail, trouble_unless};
+use crate::arena::{ARENA, Arena};
+use crate::host::Host;
+use crate::patience::Patience;
 use crate::platform::AnyPlatform;
-use crate::ring::RawQueue;
-use crate::run::{Patience, Reporter};
+use crate::ring::{LEGACY_PAGE, RawQueue};
+use crate::verdict::{Stop, Verdict, ensure, fail, trouble_unless};
 use ballonet::balloon::{QueueNumbers, resolve};
 use ballonet::memory::FrameRun;
 use ballonet::pci::Command;
@@ -98,8 +98,7 @@ pub(crate) enum Role {
 /// The device.
 pub(crate) struct TestDevice<'p> {
     pub(crate) platform: &'p mut (dyn AnyPlatform + 'p),
-    /// Passes requests on to the host.
-    observer: Reporter<'p>,
+    host: Host<'p>,
     /// Its function, if it is on PCI.
     pub(crate) pci: Option<PciFunction>,
     pub(crate) kind: &'static Kind,
@@ -154,7 +153,7 @@ impl<'p> TestDevice<'p> {
         pci: Option<PciFunction>,
         kind: &'static Kind,
         access: Access,
-        observer: Reporter<'p>,
+        host: Host<'p>,
     ) -> Verdict<Box<Self>> {
         let mapping = map(platform, pci.as_ref(), kind, access)?;
         let memory = match platform.allocate_dma(ARENA, ARENA_ALIGN) {
@@ -169,7 +168,7 @@ impl<'p> TestDevice<'p> {
         let Mapping { transport, isr, config } = mapping;
         let mut device = Box::new(Self {
             platform,
-            observer,
+            host,
             pci,
             kind,
             writes: access.writes,

@@ -2,9 +2,10 @@
 
 use core::mem::offset_of;
 
-use super::{ARENA, Role, Shape, StartOptions, TestDevice};
-use crate::check::{Reaction, Stop, Verdict};
+use super::{Role, Shape, StartOptions, TestDevice};
+use crate::arena::ARENA;
 use crate::ring::{Areas, Placement, RawDescriptor, sizes};
+use crate::verdict::{Reaction, Stop, Verdict};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{AvailableRing, CommonConfig, Status};
 

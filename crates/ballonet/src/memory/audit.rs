@@ -4,9 +4,9 @@
 use derive_more::{Display, Error};
 
 use super::Pfn;
-use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
+use super::frame_set::{FrameSet, REGION_FRAMES, TOUCHED, WHOLE};
 use super::frames::Frames;
-use super::list::{Lists, TOUCHED, Zone};
+use super::list::{Lists, Zone};
 use super::region::{Family, FrameState};
 
 /// The allocator's records are inconsistent: a bug in the allocator, or overwritten memory.

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::FrameRun;
+use super::frame_set::REPORTED;
 use super::frames::Frames;
-use super::list::REPORTED;
 use super::region::FrameState;
 use super::report::UNKNOWN;
 

@@ -12,14 +12,11 @@ use core::ops::Range;
 
 use super::FrameRun;
 use super::error::{FrameError, Operation};
-use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
+use super::frame_set::{FrameSet, REGION_FRAMES, TOUCHED, WHOLE};
 use super::frames::{Frames, numbers};
-use super::list::{End, TOUCHED, Zone};
+use super::list::{End, Zone};
 use super::region::{Family, FrameState};
 use super::span::parts;
-
-/// The age, in ticks, of memory that has been free for longer than can be counted.
-pub(super) const ANCIENT: u32 = 1 << 31;
 
 /// The orders of wholly free regions that are not reported.
 pub(super) const UNKNOWN: [u32; 2] = [WHOLE, TOUCHED];

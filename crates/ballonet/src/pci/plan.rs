@@ -7,36 +7,10 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::assign::Survey;
-use super::bar::Bar;
 use super::bridge::Space;
 use super::range::{AddressRange, Pool};
+use super::survey::{Key, Survey, Want};
 use super::{Bdf, Node, Tree};
-
-/// A BAR that needs an address.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Want {
-    /// Index of its function in the tree.
-    pub(super) node: usize,
-    /// The BAR.
-    pub(super) bar: Bar,
-}
-
-impl Want {
-    /// Identifies it: the index of its function, and its BAR index.
-    fn key(&self) -> Key {
-        (self.node, self.bar.index)
-    }
-
-    /// The space that it gets. Memory BARs of two functions never share a page, so that each can be mapped
-    /// separately.
-    pub(super) fn size(&self) -> u64 {
-        if self.bar.is_io() { self.bar.size } else { self.bar.size.max(4096) }
-    }
-}
-
-/// Identifies a BAR that needs an address: the index of its function in the tree, and its BAR index.
-type Key = (usize, u8);
 
 /// BARs with their planned addresses.
 type Places = Vec<(Want, u64)>;
@@ -127,13 +101,6 @@ pub(super) fn plan(
 fn closed_bridges(survey: &Survey, tree: &Tree, space: Space, node: usize) -> impl Iterator<Item = usize> {
     core::iter::successors(tree.container(node), |bridge| tree.container(*bridge))
         .take_while(move |bridge| survey.window(*bridge, space).is_none())
-}
-
-impl Survey {
-    /// The window that the bridge at an index already had.
-    fn window(&self, bridge: usize, space: Space) -> Option<AddressRange> {
-        self.windows.get(&bridge).and_then(|windows| windows.get(space))
-    }
 }
 
 /// Everything that is needed, bus by bus.

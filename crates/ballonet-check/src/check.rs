@@ -76,24 +76,24 @@ pub(crate) enum Attack {
 impl Attack {
     /// Breaks the rule; how the device takes it.
     pub(crate) fn make(self, device: &mut TestDevice<'_>) -> Verdict<Reaction> {
-        let reaction = match self {
+        let (reaction, raced) = match self {
             Self::Registers(act) => {
                 device.try_start()?;
                 device.stop()?;
-                act(device)?
+                (act(device)?, false)
             }
             Self::Ring(features, act) => {
                 let mut attacker = Attacker::new(device, features)?;
                 act(&mut attacker)?;
-                attacker.finish()?;
-                if device.wants_reset()? {
-                    return Ok(Reaction::NeedsReset);
+                let raced = attacker.finish()?;
+                if !device.wants_reset()? {
+                    device.probe_beside()?;
                 }
-                device.probe_beside()?;
-                Reaction::Ignored
+                (Reaction::Ignored, raced)
             }
         };
-        Ok(if device.wants_reset()? { Reaction::NeedsReset } else { reaction })
+        // Whether the device met a change in flight says who was faster, and nothing about the device.
+        Ok(if device.wants_reset()? && !raced { Reaction::NeedsReset } else { reaction })
     }
 }
 

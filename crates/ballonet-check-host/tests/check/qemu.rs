@@ -84,6 +84,22 @@ fn isolated_checks_have_the_same_verdicts() -> Outcome {
     })
 }
 
+/// The profile attaches a device of each type, and its own chapter runs on it.
+#[test]
+fn each_type_of_device_is_attached_and_tested() -> Outcome {
+    on_each(|version, qemu| {
+        for (name, own) in [("rng", 8), ("blk", 12), ("console", 8), ("net", 8)] {
+            let checks = format!("requests-complete,inflate-completes,{name},-blk-identification-has-the-used-length");
+            let options = ["--vmm", "qemu", "--program", qemu, "--device-type", name, "--checks", &checks];
+            let (status, report) = report(&checker(&options)?.output()?)?;
+            assert_eq!((status, verdict(&report, "requests-complete")?.0), (0, "ok"), "{version} {name}: {report}");
+            assert_eq!(verdict(&report, "inflate-completes")?.0, "skipped", "{version} {name}: {report}");
+            assert!(count(&report, "ok") >= own, "{version} {name}: {report}");
+        }
+        Ok(())
+    })
+}
+
 /// A QEMU that gets `signal` once it has announced `chains-work`: a wrapper reads the serial line along.
 fn struck(qemu: &str, signal: &str, options: &[&str]) -> Outcome<(i32, Value)> {
     let folder = Folder::new(&format!("strike-{signal}"))?;

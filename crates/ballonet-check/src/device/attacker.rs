@@ -54,7 +54,8 @@ impl<'d, 'p> Attacker<'d, 'p> {
     /// Starts the device with these features beyond the least, and has it serve a request.
     pub(crate) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
         skip_unless!(device.offered.contains(features), "the device does not offer {}", features - device.offered);
-        let mut attacker = Self { device, features, target: Role::Second, buffer: 0, table: 0, offered: 0, raced: false };
+        let mut attacker =
+            Self { device, features, target: Role::Second, buffer: 0, table: 0, offered: 0, raced: false };
         attacker.start(SIZE)?;
         Ok(attacker)
     }

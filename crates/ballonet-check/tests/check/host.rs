@@ -2,7 +2,7 @@
 
 use super::run::{Act, obedient, sound, test_with};
 use ballonet_check::{HostAction, Outcome};
-use ballonet_models::{Balloon, Behaviour, Bus, Handling};
+use ballonet_models::{Behaviour, Handling};
 
 /// Only the host's chapter.
 const HOST: &str = "host";

@@ -10,6 +10,7 @@ mod control;
 mod errors;
 mod fake;
 mod qemu;
+mod release;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

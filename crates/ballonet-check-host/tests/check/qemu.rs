@@ -18,14 +18,14 @@ fn printed(command: &mut Command) -> Result<String, String> {
 }
 
 /// A QEMU of this version, or why there is none.
-fn qemu(version: &str) -> Result<String, String> {
+pub(super) fn qemu(version: &str) -> Result<String, String> {
     static FOUND: [OnceLock<Result<String, String>>; 2] = [const { OnceLock::new() }; 2];
     let find = || printed(Command::new(project("scripts/qemu.sh")).arg(version));
     FOUND[usize::from(version == "10.0")].get_or_init(find).clone()
 }
 
 /// The kernel, built by cargo unless `BALLONET_KERNEL` names one.
-fn kernel() -> Result<PathBuf, String> {
+pub(super) fn kernel() -> Result<PathBuf, String> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let build = || {
         if let Some(kernel) = std::env::var_os("BALLONET_KERNEL") {

@@ -73,6 +73,9 @@ pub(crate) enum Attack {
     Registers(fn(&mut TestDevice<'_>) -> Verdict<Reaction>),
 }
 
+/// How many times as long as for a quiet moment the VMM may need to react to registers.
+const REACTION: u64 = 5;
+
 impl Attack {
     /// Breaks the rule; how the device takes it.
     pub(crate) fn make(self, device: &mut TestDevice<'_>) -> Verdict<Reaction> {
@@ -92,8 +95,11 @@ impl Attack {
                 (Reaction::Ignored, raced)
             }
         };
+        // On a busy host the VMM may not have run yet. A queue that answered beside the attack shows that it has.
+        let patience = if matches!(self, Self::Registers(_)) { REACTION } else { 1 } * device.patience.quiet;
+        let needs_reset = device.wait(patience, TestDevice::wants_reset)?;
         // Whether the device met a change in flight says who was faster, and nothing about the device.
-        Ok(if device.wants_reset()? && !raced { Reaction::NeedsReset } else { reaction })
+        Ok(if needs_reset && !raced { Reaction::NeedsReset } else { reaction })
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) use info::EfiSystemTable;
 pub use memory_map::MemoryMap;
 pub(crate) use note::Note;
 pub(crate) use options::{
-    AccessChoice, AffinityChoice, HotplugChoice, LogFormat, MOST_CPUS, MmioArgument, Mode, PoweroffChoice,
+    AccessChoice, AffinityChoice, HostActions, HotplugChoice, LogFormat, MOST_CPUS, MmioArgument, Mode, PoweroffChoice,
     ScreenChoice, TapVersion, Terminal, WorkChoice, WorkKind, feature_names,
 };
 pub use options::{KernelOptions, Key, Valid, Warning, parse_size};

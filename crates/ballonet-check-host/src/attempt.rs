@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ballonet_check::Check;
+use ballonet_check::{Check, HostAction};
 
 use crate::catalog::request;
+use crate::control::Control;
 use crate::failure::Outcome;
 use crate::process::{News, Usage, Vmm, describe, usage};
 use crate::profile::{Template, Values};
@@ -77,6 +78,11 @@ pub(crate) struct Attempt {
 /// Follows one start.
 struct Watch<'w> {
     vmm: Vmm,
+    /// Its command.
+    words: Vec<String>,
+    control: Option<Control>,
+    /// Why the host did not do what the running check asked for.
+    undone: Option<String>,
     limits: Limits,
     progress: &'w dyn Fn(&str),
     attempt: Attempt,
@@ -108,10 +114,18 @@ pub(crate) fn run(
     for argument in &target.arguments {
         cmdline = cmdline + " " + argument;
     }
+    let control = target.template.protocol().map(|protocol| Control::new(protocol, folder));
+    if let Some(protocol) = target.template.protocol() {
+        let actions: Vec<_> = protocol.actions().iter().map(|action| action.word()).collect();
+        cmdline = cmdline + " host=" + &actions.join(",");
+    }
     let words = target.template.fill(&target.values, &cmdline, folder)?;
     let now = Instant::now();
     let mut watch = Watch {
         vmm: Vmm::start(&words)?,
+        words,
+        control,
+        undone: None,
         limits: target.limits,
         progress,
         attempt: Attempt {
@@ -176,6 +190,7 @@ impl Watch<'_> {
                 }
             }
             Said::Ended(event) => self.end_check(event),
+            Said::Host { action, target } => self.serve(&action, target),
             Said::Summary { ended } => {
                 self.done = Some(Instant::now());
                 self.attempt.end = End::Complete(ended);
@@ -193,6 +208,35 @@ impl Watch<'_> {
         self.wanted.iter().copied().find(|check| check.name == name && ended < DEVICES)
     }
 
+    /// Does what a check asks the host for. Meanwhile its time stands still.
+    fn serve(&mut self, action: &str, target: u64) {
+        if let Err(failure) = self.act(action, target) {
+            self.undone = Some(format!("the host could not `{action}`: {failure}"));
+        }
+        self.begin();
+    }
+
+    fn act(&mut self, word: &str, target: u64) -> Outcome {
+        let action = HostAction::from_word(word).ok_or("this program knows no such action")?;
+        let control = self.control.as_mut().ok_or("the VMM has no control socket")?;
+        if action != HostAction::Restore {
+            return control.act(action, target);
+        }
+        control.save()?;
+        self.vmm.kill();
+        self.vmm = Vmm::start(&control.successor(&self.words))?;
+        control.go_on(target)
+    }
+
+    /// Undoes what would disturb the next check.
+    fn rest(&mut self) {
+        self.undone = None;
+        if let Some(control) = &mut self.control {
+            // Checks bear a host that goes on, and the next request tells what is wrong with the socket.
+            let _ = control.rest();
+        }
+    }
+
     fn begin(&mut self) {
         self.since = Instant::now();
         self.looks.clear();
@@ -204,6 +248,8 @@ impl Watch<'_> {
         let word = event.verdict.as_deref().and_then(Verdict::from_word);
         let said = |from, to| word.filter(|verdict| (from..=to).contains(verdict)).unwrap_or(from);
         let (verdict, detail) = match event {
+            // The check waited for the host in vain.
+            CheckEvent { ok: false, .. } if self.undone.is_some() => (Verdict::Trouble, self.undone.take()),
             CheckEvent { trouble: Some(reason), .. } => (Verdict::Trouble, Some(reason)),
             CheckEvent { skipped: Some(reason), .. } => (Verdict::Skipped, Some(reason)),
             CheckEvent { ok: true, .. } => (said(Verdict::Ok, Verdict::NeedsReset), None),
@@ -213,6 +259,7 @@ impl Watch<'_> {
         self.attempt.records.push(Record { detail, device: event.device, took, ..Record::new(check, verdict) });
         self.attempt.running = None;
         self.attempt.began = true;
+        self.rest();
         self.begin();
     }
 
@@ -310,7 +357,16 @@ impl Watch<'_> {
                 _ => {}
             }
         }
-        self.attempt.last_words = self.vmm.last_words();
+        if let (End::Down(_, how), Some(undone)) = (&mut self.attempt.end, self.undone.take()) {
+            *how = format!("{how}; {undone}");
+        }
+        let mut words = self.vmm.last_words();
+        if let (End::Down(Verdict::Died, how), Some(error)) = (&mut self.attempt.end, self.vmm.last_error()) {
+            // Often a failed assertion.
+            *how = format!("{how}: {error}");
+            words.truncate(words.trim_end_matches(&error).trim_end().len());
+        }
+        self.attempt.last_words = words;
         if let Some((check, report)) = self.sanitizer.take() {
             self.convict(check, report);
         }

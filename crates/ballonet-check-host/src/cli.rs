@@ -6,12 +6,14 @@ use std::time::Duration;
 use ballonet_check::Severity;
 use clap::{Parser, ValueEnum};
 
+use crate::device::DeviceType;
 use crate::format::Format;
 
 const AFTER: &str = "\
 Profiles: qemu. Written from documentation and untested here: cloud-hypervisor, firecracker, crosvm, libkrun, alioth. The profile
 for libkrun calls a program `krun-check KERNEL CMDLINE`, which you write. A command is split like a shell does; {kernel} and
-{cmdline} must be in it, {memory} (in MiB), {device} and {accel} may be. The guest's serial line is its standard output.
+{cmdline} must be in it, {memory} (in MiB), {device} and {accel} may be, and the path of a control socket: {qmp} (as QEMU's) or {api}
+(as Cloud Hypervisor's), without which checks that need the host are skipped. The guest's serial line is its standard output.
 
 Exit status: 0 nothing that counts failed; 1 a check failed; 2 invalid option or file; 3 a check has no verdict, or the VMM did not
 get to the first one; 4 the VMM or the guest went down in a check (died, wedged, crashed, sanitizer); 130 interrupted.
@@ -34,9 +36,12 @@ pub(crate) struct Cli {
     /// A further word for the VMM's command line; may be repeated
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     pub(crate) vmm_arg: Vec<String>,
-    /// The device of profile qemu
-    #[arg(long, value_name = "DEVICE", default_value = "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on")]
-    pub(crate) device: String,
+    /// The type of device that is tested. Profile qemu attaches one; to another VMM add it by --vmm-arg
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "balloon")]
+    pub(crate) device_type: DeviceType,
+    /// The device of profile qemu, instead of the type's own. A disk is `drive=disk`, a network `netdev=net`
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
     /// Guest memory in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
     pub(crate) memory: u32,

@@ -92,13 +92,16 @@ impl Vmm {
         self.child.id()
     }
 
-    /// The last lines of both outputs, for a report.
+    /// The last lines of standard error, or else of the serial line, for a report.
     pub(crate) fn last_words(&self) -> String {
-        let lines =
-            |tail: &Tail| tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect::<Vec<_>>();
         let errors = lines(&self.stderr);
         let said = if errors.is_empty() { lines(&self.stdout) } else { errors };
         said.join("\n")
+    }
+
+    /// The last line of standard error.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        lines(&self.stderr).pop()
     }
 
     /// Ends the whole group.
@@ -198,6 +201,10 @@ fn read(mut source: impl Read, tail: &Tail, mut take: impl FnMut(&[u8]) -> bool)
             goes_on &= take(line);
         });
     }
+}
+
+fn lines(tail: &Tail) -> Vec<String> {
+    tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
 }
 
 fn keep(tail: &Tail, line: &[u8]) {

@@ -29,6 +29,7 @@ mod arena;
 mod check;
 mod checks;
 mod device;
+mod host;
 mod patience;
 mod platform;
 mod ring;
@@ -40,6 +41,7 @@ mod verdict;
 
 pub use check::Check;
 pub use checks::{CHAPTERS, Chapter, checks};
+pub use host::HostAction;
 pub use patience::Patience;
 pub use run::{Observer, Summary, run};
 pub use select::Selection;

@@ -7,6 +7,7 @@ use core::str::FromStr;
 use ballonet::balloon::RequestShape;
 use ballonet::balloon::wire::FEATURES;
 use ballonet::virtio::spec::{Features, QUEUE_SIZE_MAX};
+use ballonet_check::HostAction;
 
 use super::choice::Word;
 use super::mmio::{MmioArgument, MmioArguments, MmioError};
@@ -332,6 +333,55 @@ impl<'a> Form<'a> for Checks {
 
     fn write(value: Option<&'a str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(value.unwrap_or_default())
+    }
+}
+
+/// What the host does for checks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HostActions(u8);
+
+impl HostActions {
+    /// Nothing.
+    pub(super) const NONE: Self = Self(0);
+
+    fn nth(place: usize) -> Option<&'static str> {
+        HostAction::ALL.get(place).map(|action| action.word())
+    }
+
+    /// The same, and this too.
+    #[must_use]
+    pub(crate) fn with(self, action: HostAction) -> Self {
+        Self(self.0 | 1 << action as u8)
+    }
+
+    /// Whether this is among them.
+    pub(crate) fn has(self, action: HostAction) -> bool {
+        self.0 & 1 << action as u8 != 0
+    }
+}
+
+impl fmt::Debug for HostActions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        <Self as Form<'_>>::write(*self, f)
+    }
+}
+
+impl<'a> Form<'a> for HostActions {
+    type Value = Self;
+    const VALID: Valid = Valid::word_or(Self::nth, "several of them, with commas between");
+
+    fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<Self> {
+        let mut actions = Self::NONE;
+        for item in value.split(|&byte| byte == b',') {
+            let action = valid(text(item).and_then(HostAction::from_word), item, complain);
+            actions = action.map_or(actions, |action| actions.with(action));
+        }
+        Some(actions)
+    }
+
+    fn write(value: Self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = HostAction::ALL.iter().filter(|action| value.has(**action)).map(|action| action.word());
+        words.enumerate().try_for_each(|(place, word)| write!(f, "{}{word}", if place == 0 { "" } else { "," }))
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) use choice::{
     AccessChoice, AffinityChoice, HotplugChoice, LogFormat, Mode, PoweroffChoice, ScreenChoice, TapVersion, Terminal,
 };
 pub use form::Valid;
-pub(crate) use form::{MOST_CPUS, feature_names};
+pub(crate) use form::{HostActions, MOST_CPUS, feature_names};
 pub(crate) use mmio::MmioArgument;
 pub use size::parse_size;
 pub use table::{KernelOptions, Key};

@@ -11,8 +11,8 @@ use super::choice::{
 };
 use super::declare::options;
 use super::form::{
-    Auto, Checks, Choice, CpuLimit, DeclinedFeatures, DeviceName, FillByte, Form, Milliseconds, MmioForm, Program,
-    QueueSize, Shape, Size, Switch, TestName, Valid, ValueError,
+    Auto, Checks, Choice, CpuLimit, DeclinedFeatures, DeviceName, FillByte, Form, HostActions, Milliseconds, MmioForm,
+    Program, QueueSize, Shape, Size, Switch, TestName, Valid, ValueError,
 };
 use super::mmio::MmioArguments;
 
@@ -62,6 +62,8 @@ options! {
         "which virtio devices `mode=check` tests: all of a type, or one by its address, on PCI (`transport=legacy`: by the legacy interface) or MMIO. The log first says what the checks write outside the guest";
     writes: Switch = false, "writes",
         "lets `mode=check` write sectors of block devices; it puts back what was there, unless the machine stops meanwhile";
+    host: HostActions = HostActions::NONE, "host",
+        "what the host does when a check of `mode=check` asks for it by a `host` event: `ballonet-check` says so where it can. Without it these checks are skipped";
     tap: Choice<TapVersion> = TapVersion::V13, "tap",
         "version of TAP that `mode=check` writes; Perl's `prove` refuses 14";
     log: Choice<LogFormat> = LogFormat::Text, "log",

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::declare::events;
-use super::field::{Decimal, Field, declare};
+use super::field::{Bytes, Decimal, Field, declare};
 use super::spec::{Event, EventSpec};
 use crate::console::json::Object;
 
@@ -28,6 +28,13 @@ events! {
         breaks: Option<&'e str>, "of a hostile check: the rule for drivers that it breaks, if it failed";
         skipped: Option<&'e str>, "why the check was skipped";
         trouble: Option<&'e str>, "why the tester could not check";
+    }
+
+    /// A check asks the host to do something that `host=` on the command line says it does.
+    "host" => Host<'e> {
+        action: &'e str, "`target`: nothing but what `target` says; `statistics`: to ask the device for statistics, until the check ends; `pause`: to pause the virtual machine, and let it run on; `restore`: to save its state, and go on from that in a new process";
+        device: &'e dyn fmt::Display, "the balloon's address, on PCI or MMIO";
+        target: Bytes, "the balloon's size that the host then asks for, by which the check learns that the action is done";
     }
 
     /// The end of `mode=check`.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -23,14 +24,20 @@ finish() { printf '{"event":"checks","ms":1,"ok":true}\n'; exit 33; }
 each() { for name in $(echo "$list" | tr , ' '); do on_check "$name"; done; finish; }
 "#;
 
-/// Runs the program on a script with this end.
-fn run(name: &str, script: &str, options: &[&str]) -> Outcome<(Output, Folder)> {
-    let folder = Folder::new(name)?;
+/// Writes a VMM that is a script with this end, and a kernel for it.
+pub(super) fn write(folder: &Folder, script: &str) -> Outcome<[PathBuf; 2]> {
     let vmm = folder.0.join("vmm");
     fs::write(&vmm, format!("{PRELUDE}\nfolder={}\n{script}\n", folder.0.display()))?;
     fs::set_permissions(&vmm, fs::Permissions::from_mode(0o755))?;
     let kernel = folder.0.join("kernel");
     fs::write(&kernel, b"\x7fELF")?;
+    Ok([vmm, kernel])
+}
+
+/// Runs the program on a script with this end.
+fn run(name: &str, script: &str, options: &[&str]) -> Outcome<(Output, Folder)> {
+    let folder = Folder::new(name)?;
+    let [vmm, kernel] = write(&folder, script)?;
     let command = format!("{} {{kernel}} {{cmdline}}", vmm.display());
     let mut run = program();
     run.args(["--vmm", &command, "--checks", CHECKS, "--format", "json", "--boot-timeout", "5", "--kernel"]);

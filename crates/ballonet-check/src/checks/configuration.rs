@@ -180,7 +180,7 @@ pub(super) const CHECKS: &[Check] = &[
     }),
 ];
 
-fn reads_the_same_in_parts(device: &TestDevice<'_>) -> Verdict {
+pub(super) fn reads_the_same_in_parts(device: &TestDevice<'_>) -> Verdict {
     for offset in [offset_of!(BalloonConfig, num_pages), offset_of!(BalloonConfig, actual)] {
         let whole = device.config.read32(offset);
         let halves = [0, 2].map(|at| device.config.read16(offset + at));

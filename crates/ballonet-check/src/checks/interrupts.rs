@@ -286,19 +286,19 @@ pub(super) const CHECKS: &[Check] = &[
 const MODES: [InterruptMode; 3] = [InterruptMode::PerQueue, InterruptMode::Shared, InterruptMode::Line];
 
 /// Waits until a condition on the interrupt counts holds.
-fn await_counts(device: &mut TestDevice<'_>, holds: impl Fn(&TestDevice<'_>) -> bool) -> Verdict<bool> {
+pub(super) fn await_counts(device: &mut TestDevice<'_>, holds: impl Fn(&TestDevice<'_>) -> bool) -> Verdict<bool> {
     let limit = device.patience.stall;
     device.wait(limit, |device| Ok(holds(device)))
 }
 
 /// Interrupts that may be a queue's: on the line, one that reports a configuration change may report used buffers too.
-fn heard(device: &TestDevice<'_>) -> u32 {
+pub(super) fn heard(device: &TestDevice<'_>) -> u32 {
     let counts = &device.signals.counts;
     if device.signals.mode == InterruptMode::Line { counts.all() } else { counts.queues() }
 }
 
 /// Starts in the first mode that the device has.
-fn start_interrupting(device: &mut TestDevice<'_>, features: Features) -> Verdict {
+pub(super) fn start_interrupting(device: &mut TestDevice<'_>, features: Features) -> Verdict {
     // A device that does not start would fail in every mode.
     device.try_start()?;
     for mode in MODES {

@@ -45,13 +45,16 @@ pub(crate) struct Attacker<'d, 'p> {
     table: usize,
     /// Entries that were made available, split only.
     offered: u16,
+    /// Something was changed that the device may have been using.
+    raced: bool,
 }
 
 impl<'d, 'p> Attacker<'d, 'p> {
     /// Starts the device with these features beyond the least, and has it serve a request.
     pub(crate) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
         skip_unless!(device.offered.contains(features), "the device does not offer {}", features - device.offered);
-        let mut attacker = Self { device, features, target: Role::Second, buffer: 0, table: 0, offered: 0 };
+        let mut attacker =
+            Self { device, features, target: Role::Second, buffer: 0, table: 0, offered: 0, raced: false };
         attacker.start(SIZE)?;
         Ok(attacker)
     }
@@ -218,9 +221,16 @@ impl<'d, 'p> Attacker<'d, 'p> {
         self.device.wait(quiet, TestDevice::wants_reset).map(drop)
     }
 
-    /// Kicks once more, and lets the device work.
-    pub(crate) fn finish(mut self) -> Verdict {
+    /// The same before a change of what the device now uses, or has used already.
+    pub(crate) fn kick_to_race(&mut self) -> Verdict {
+        self.raced = true;
+        self.kick()
+    }
+
+    /// Kicks once more, and lets the device work. Whether there was a race.
+    pub(crate) fn finish(mut self) -> Verdict<bool> {
         self.kick()?;
-        self.wait()
+        self.wait()?;
+        Ok(self.raced)
     }
 }

@@ -8,6 +8,7 @@ mod attacker;
 mod disturbance;
 mod fingerprint;
 mod function_reset;
+mod host;
 mod kind;
 mod obstacles;
 mod pci;
@@ -37,6 +38,7 @@ pub(crate) use traffic::{Damage, Shape};
 pub(crate) use transport::{Isr, Transport, mmio, ports};
 
 use crate::arena::{ARENA, Arena};
+use crate::host::Host;
 use crate::patience::Patience;
 use crate::platform::AnyPlatform;
 use crate::ring::{LEGACY_PAGE, RawQueue};
@@ -95,6 +97,7 @@ pub(crate) enum Role {
 /// The device.
 pub(crate) struct TestDevice<'p> {
     pub(crate) platform: &'p mut (dyn AnyPlatform + 'p),
+    host: Host<'p>,
     /// Its function, if it is on PCI.
     pub(crate) pci: Option<PciFunction>,
     pub(crate) kind: &'static Kind,
@@ -149,6 +152,7 @@ impl<'p> TestDevice<'p> {
         pci: Option<PciFunction>,
         kind: &'static Kind,
         access: Access,
+        host: Host<'p>,
     ) -> Verdict<Box<Self>> {
         let mapping = map(platform, pci.as_ref(), kind, access)?;
         let memory = match platform.allocate_dma(ARENA, ARENA_ALIGN) {
@@ -163,6 +167,7 @@ impl<'p> TestDevice<'p> {
         let Mapping { transport, isr, config } = mapping;
         let mut device = Box::new(Self {
             platform,
+            host,
             pci,
             kind,
             writes: access.writes,

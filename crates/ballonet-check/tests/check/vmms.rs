@@ -54,6 +54,7 @@ fn testable() -> [Expected; 5] {
                 "reset-restores-queue-sizes",
                 "features-ok-refuses-unoffered",
                 "absent-vectors-are-refused",
+                "a-new-target-changes-the-generation",
             ],
             warns: &["queue-addresses-read-back"],
             ends: None,

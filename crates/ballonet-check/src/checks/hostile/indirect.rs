@@ -234,7 +234,7 @@ fn race(a: &mut Attacker<'_, '_>, mut change: impl FnMut(&mut Attacker<'_, '_>, 
         let table = filled(a, 2);
         a.descriptor(place, table, INDIRECT, place)?;
         a.offer(place)?;
-        a.kick()?;
+        a.kick_to_race()?;
         change(a, place);
     }
     Ok(())

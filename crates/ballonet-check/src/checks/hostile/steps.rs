@@ -54,7 +54,7 @@ pub(super) fn race(a: &mut Attacker<'_, '_>, mut change: impl FnMut(&mut Attacke
     for place in 0..RACES.min(a.size()?) {
         a.lawful(place)?;
         a.offer(place)?;
-        a.kick()?;
+        a.kick_to_race()?;
         change(a, place)?;
     }
     Ok(())

@@ -4,10 +4,10 @@ use crate::pci::{Bdf, BusRange, ConfigSpace, Node, Tree};
 use crate::platform::OutOfMemory;
 use crate::virtio::spec::DeviceType;
 
-/// The first balloon on segment 0, with the bridges above it opened; `None` if there is none. Of other functions only
-/// the headers are read.
+/// The first balloon on segment 0, with the bridges above it opened; `None` if there is none. Reads only the headers of
+/// other functions.
 ///
-/// Its BARs must have addresses: where firmware gave none, [`Tree::assign_addresses`] does.
+/// Its BARs must have addresses: if firmware assigned none, [`Tree::assign_addresses`] does.
 ///
 /// # Errors
 /// When the heap has no room for a list of the functions.

@@ -1,8 +1,8 @@
 //! Plans addresses of one kind. First, devices behind closed bridges are packed into windows, from the leaves up;
 //! then windows and BARs are placed in free space, from the root down.
 //!
-//! Largest alignment first, so that powers of two leave no gaps. What does not fit is left out, the largest first,
-//! until the rest fits.
+//! Largest alignment first, so that powers of two leave no gaps. If not everything fits, the largest are left out until
+//! the rest does.
 
 use alloc::vec::Vec;
 
@@ -74,8 +74,8 @@ type Buses = SortedMap<Option<usize>, Vec<Item>>;
 /// Which wants to leave out.
 type Unlucky = Vec<Key>;
 
-/// Plans addresses of kind `space` for `wants`. `host` is what host bridges forward, the preferred first;
-/// `has_window` tells whether a bridge with a closed window has one at all.
+/// Plans addresses of kind `space` for `wants`. `host` is what host bridges forward, the preferred first; `has_window`
+/// tells whether a bridge with a closed window implements that window.
 ///
 /// # Errors
 /// When the heap has no room for the plan.
@@ -196,8 +196,8 @@ impl<'s> Layout<'s> {
     /// Which wants to leave out when the first of `items` does not fit; the others were to follow on the same bus.
     /// `room` is the largest free piece there.
     ///
-    /// There may be thousands, of which almost none fits, and each pass takes longer the more there are. So each pass
-    /// leaves out as many as must go in any case. They are in order.
+    /// There may be thousands, of which hardly any fit, and a pass takes longer the more there are. So each pass leaves
+    /// out as many as must go in any case. They are in order.
     fn unlucky(&self, items: &[Item], room: u64) -> Result<Unlucky, OutOfMemory> {
         let mut unlucky = heap::vector(self.wants.len())?;
         match items.first() {

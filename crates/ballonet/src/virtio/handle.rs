@@ -1,4 +1,4 @@
-//! How a driver reaches its device, at first and again after each reset.
+//! How a driver reaches its device, initially and after each reset.
 
 use derive_more::From;
 
@@ -7,18 +7,18 @@ use crate::bus::{Bdf, DeviceAddress};
 use crate::pci::Function;
 use crate::platform::Platform;
 
-/// A device to be driven: a description of its transport, whoever found it.
+/// Identifies a device by the description of its transport, so that a driver can open it.
 ///
-/// A driver takes this and not an opened transport, because it opens its device again and again: after each reset, when
-/// MSI-X is given up for the line, and to see whether the device is still there. A transport of the kernel's own needs
-/// no more: it is an [`MmioDevice`] of any address for which [`Platform::map`] returns the kernel's own
+/// A driver takes this and not an open transport, because it opens its device repeatedly: after each reset, when MSI-X is
+/// given up for the line, and to check whether the device is still there. A transport of the kernel's own needs no more:
+/// it is an [`MmioDevice`] of any address for which [`Platform::map`] returns the kernel's own
 /// [`Registers`](crate::platform::Registers), so that each access is a call of the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, From)]
 #[non_exhaustive]
 pub enum DeviceHandle {
     /// A PCI function.
     Pci(Bdf),
-    /// A device at a fixed address of memory, as a device tree, ACPI or a command line names it.
+    /// A device at a fixed memory address, as a device tree, ACPI or a command line names it.
     Mmio(MmioDevice),
 }
 

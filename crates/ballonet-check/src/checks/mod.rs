@@ -102,7 +102,7 @@ pub const CHAPTERS: &[Chapter] = &[
     of_type(CONSOLE, "console", "The console device: `device=console`", console::CHECKS),
     of_type(NETWORK, "net", "The network device: `device=net`", network::CHECKS),
     general("resets", "Resets at work", resets::CHECKS),
-    of_type(BALLOON, "host", "What the host does, for which `ballonet-check` must start the VMM", host::CHECKS),
+    of_type(BALLOON, "host", "Actions of the host, which need `ballonet-check`", host::CHECKS),
     on_bus(Bus::Modern, "hostile-split", "Split rings", hostile::split::CHECKS),
     on_bus(Bus::Modern, "hostile-addresses", "Addresses and lengths", hostile::addresses::CHECKS),
     on_bus(Bus::Modern, "hostile-tables", "Tables of descriptors", hostile::indirect::CHECKS),

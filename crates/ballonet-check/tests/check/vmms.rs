@@ -54,6 +54,7 @@ fn testable() -> [Expected; 8] {
                 "reset-restores-queue-sizes",
                 "features-ok-refuses-unoffered",
                 "absent-vectors-are-refused",
+                "a-new-target-changes-the-generation",
             ],
             warns: &["queue-addresses-read-back"],
             ends: None,
@@ -114,14 +115,14 @@ fn hindered() -> [Expected; 4] {
             device: with_access(Behaviour::firecracker_1_16()),
             fails: &["driver-ok-sticks"],
             warns: &[],
-            ends: Some("takes no status after a reset"),
+            ends: Some("accepts no status after a reset"),
         },
         Expected {
             vmm: "Firecracker, resets failing",
             device: with_access(Behaviour::firecracker_failing()),
             fails: &["reset-clears-status"],
             warns: &[],
-            ends: Some("a reset was not done"),
+            ends: Some("a reset did not finish"),
         },
         // It does not serve the queues of frames.
         Expected {

@@ -149,15 +149,7 @@ pub(crate) const fn on_function(
 /// may.
 pub(crate) const fn hostile(name: &'static str, clause: Clause, asks: &'static str, attack: Attack) -> Check {
     let Clause { section, text } = clause;
-    Check {
-        name,
-        severity: Severity::Must,
-        section,
-        asks,
-        breaks: Some(text),
-        run: Run::Hostile(attack),
-        device: Some(BALLOON),
-    }
+    Check { name, severity: Severity::Must, section, asks, breaks: Some(text), run: Run::Hostile(attack), device: None }
 }
 
 /// The outcome of a check.

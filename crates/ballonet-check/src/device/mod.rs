@@ -6,6 +6,7 @@
 mod arena;
 mod ask;
 mod attack_pci;
+mod attack_registers;
 mod attacker;
 mod disturbance;
 mod fingerprint;

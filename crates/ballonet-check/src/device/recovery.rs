@@ -8,12 +8,12 @@ use core::ops::Range;
 use alloc::format;
 use alloc::string::String;
 
-use super::{Attacker, Role, Shape, StartOptions, TestDevice};
+use super::{Attacker, BALLOON, Role, Shape, StartOptions, TestDevice};
 use crate::check::{Attack, Outcome, Reaction, Stop, Verdict};
 use crate::ring::Part;
 use crate::run::{outcome, reason};
 use ballonet::balloon::wire::{PAGE_REPORTING, STATS_VQ, Tag, statistic};
-use ballonet::virtio::spec::Status;
+use ballonet::virtio::spec::{Features, Status};
 
 /// Frames that are inflated before a breach of a queue.
 const BEFORE: Range<usize> = 0..8;
@@ -73,13 +73,20 @@ impl TestDevice<'_> {
         Ok(self.status()?.contains(Status::DEVICE_NEEDS_RESET))
     }
 
-    /// Inflates some frames, which the attack then deflates.
+    /// Has it serve some requests; a balloon inflates frames, which the attack then deflates.
     pub(crate) fn warm_up(&mut self) -> Verdict {
+        if !self.has_requests() {
+            return Ok(());
+        }
         self.transfer(Role::First, BEFORE, &Shape::PLAIN).map(drop)
     }
 
-    /// Sees whether the inflate queue still works after an attack on the deflate queue.
+    /// Sees whether the inflate queue still works after an attack on the deflate queue. Others have one queue for
+    /// requests, and nobody knows where the attack left it.
     fn probe_beside(&mut self) -> Verdict {
+        if !self.has_two_queues() {
+            return Ok(());
+        }
         match self.transfer(Role::First, BESIDE, &Shape::PLAIN) {
             Ok(_) => Ok(()),
             // It may have found only now what was wrong with the other queue.
@@ -120,19 +127,23 @@ impl TestDevice<'_> {
 
     /// A well-formed request on every queue in use.
     fn serve_all(&mut self) -> Verdict {
-        let features = self.least() | self.offered & (STATS_VQ | PAGE_REPORTING);
+        let is_balloon = self.kind.number == BALLOON;
+        let more = if is_balloon { self.offered & (STATS_VQ | PAGE_REPORTING) } else { Features::empty() };
+        let features = self.least() | more;
         self.start(&StartOptions { features, ..self.plain() })?;
         self.is_plain = false;
-        self.transfer(Role::First, AFTER, &Shape::PLAIN)?;
+        if self.has_requests() {
+            self.transfer(Role::First, AFTER, &Shape::PLAIN)?;
+        }
         for frames in [BEFORE, BESIDE, AFTER] {
-            if self.away[frames.clone()].contains(&true) {
+            if self.away.get(frames.clone()).is_some_and(|away| away.contains(&true)) {
                 self.transfer(Role::Second, frames, &Shape::PLAIN)?;
             }
         }
-        if features.contains(STATS_VQ) {
+        if more.contains(STATS_VQ) {
             self.offer_statistics()?;
         }
-        if features.contains(PAGE_REPORTING) {
+        if more.contains(PAGE_REPORTING) {
             self.report_page()?;
         }
         self.expect_well()

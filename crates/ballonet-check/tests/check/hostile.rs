@@ -2,6 +2,7 @@
 
 use ballonet_check::{Outcome, Tier};
 
+use super::others::{TRANSPORTS, TYPES, device, test_by};
 use super::run::{Report, sound, test, with_access};
 use Harm::{Dies, Overwrites, Spins, Stalls, StaysDead};
 use ballonet_models::{Behaviour, Handling, Harm, Weakness};
@@ -46,17 +47,53 @@ const WEAKNESSES: &[Row] = &[
     ("INIT-08", "features written at status 0xb", Dies, "hostile-features-after-features-ok", "hostile-status"),
     ("FEAT-01", "accepted 0xffffffffffffffff", StaysDead, "hostile-features-all-bits", "hostile-status"),
     ("FEAT-05", "feature word 2", Dies, "hostile-features-selectors-past-the-last-word", "hostile-status"),
-    ("PCI-MSIX-04", "", Dies, "hostile-pci-vector-is-the-table-size", "hostile-pci"),
-    ("PCI-CAP-08", "", Dies, "hostile-pci-header-is-overwritten", "hostile-pci"),
-    ("PCI-BAR", "decoding on", Dies, "hostile-pci-bars-are-sized-in-traffic", "hostile-pci"),
-    ("PCI-ACC-02", "write", Spins, "hostile-common-in-8-bits", "hostile-pci"),
-    ("PCI-MASTER", "", StaysDead, "hostile-pci-mastering-off-at-driver-ok", "hostile-pci"),
-    ("PCI-CFGACC-01", "3 bytes", Spins, "hostile-window-of-3-bytes", "hostile-pci"),
+    (
+        "PCI-MSIX-04",
+        "",
+        Dies,
+        "hostile-pci-vector-is-the-table-size",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-CAP-08",
+        "",
+        Dies,
+        "hostile-pci-header-is-overwritten",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-BAR",
+        "decoding on",
+        Dies,
+        "hostile-pci-bars-are-sized-in-traffic",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-ACC-02",
+        "write",
+        Spins,
+        "hostile-common-in-8-bits",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-MASTER",
+        "",
+        StaysDead,
+        "hostile-pci-mastering-off-at-driver-ok",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-CFGACC-01",
+        "3 bytes",
+        Spins,
+        "hostile-window-of-3-bytes",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
     ("QRST-01", "= 2", Dies, "hostile-ring-reset-of-2", "hostile-resets"),
     ("BAL-OP-01", "no RAM", Dies, "hostile-inflate-frame-beyond-ram", "hostile-frames"),
     ("BAL-PFNS", "of 1 bytes", Spins, "hostile-inflate-of-1-byte", "hostile-frames"),
-    ("BAL-STATS-01", "", StaysDead, "hostile-statistics-two-buffers", "hostile-balloon"),
-    ("BAL-STATS-05", "of 5 bytes", Dies, "hostile-statistics-of-5-bytes", "hostile-balloon"),
+    ("BAL-STATS-01", "", StaysDead, "hostile-statistics-two-buffers", "hostile-statistics"),
+    ("BAL-STATS-05", "of 5 bytes", Dies, "hostile-statistics-of-5-bytes", "hostile-statistics"),
     ("BAL-ACTUAL", "1 bytes", Spins, "hostile-actual-in-bytes", "hostile-balloon"),
     ("BAL-POISON-03", "", StaysDead, "hostile-poison-changes-while-it-runs", "hostile-balloon"),
 ];
@@ -90,6 +127,24 @@ fn every_vmm_survives() {
         let report = test(with_access(behaviour), "hostile", |_| {});
         assert_eq!(harmed(&report), [], "{name}");
     }
+}
+
+#[test]
+fn sound_devices_of_every_type_survive_by_every_transport() {
+    let mut failures = Vec::new();
+    for (transport, by) in TRANSPORTS {
+        for (name, of_type) in TYPES {
+            let legacy = transport == "transitional";
+            let report = test_by(device(of_type, by), "hostile", legacy);
+            let failed = report.failed();
+            if !failed.is_empty() || report.summary.ended.is_some() || report.summary.troubled > 0 {
+                failures.push((transport, name, failed, report.summary.clone()));
+            }
+            println!("{transport} {name}: {:?}", report.summary);
+            assert!(report.summary.ok > 120, "{name} by {transport}: {:?}", report.summary);
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub(in crate::checks) const CHECKS: &[Check] = in_every_form! {
     "address-across-4-gib", MEMORY, "a buffer begins below 4 GiB and ends above", |a| (0xffff_fff0, LENGTH);
     "address-of-the-local-apic", MEMORY, "a buffer is in the local APIC's page", |a| (0xfee0_0000, LENGTH);
     "address-of-the-io-apic", MEMORY, "a buffer is in the I/O APIC's page", |a| (0xfec0_0000, LENGTH);
-    "address-of-own-registers", MEMORY, "a buffer is in a BAR of the device", |a| (a.own_registers()?, LENGTH);
+    "address-of-own-registers", MEMORY, "a buffer is in a BAR of the device", |a| (a.device.own_registers()?, LENGTH);
     "address-of-others-registers", MEMORY, "a buffer is in a BAR of another function", |a| (a.foreign_registers()?, LENGTH);
     "address-of-own-ring", MEMORY, "a buffer is the ring that it is in", |a| (a.ring_of(a.target)?, 256);
     "address-of-another-ring", MEMORY, "a buffer is the ring of another queue", |a| (a.ring_of(Role::First)?, 256);

@@ -93,7 +93,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
     "past-2-to-the-64", MEMORY, "a table passes the end of 64 bits", |a| placed(a, !0xf);
     "at-all-ones", MEMORY, "a table is at the last byte of 64 bits", |a| placed(a, u64::MAX);
     "in-own-registers", MEMORY, "a table is in a BAR of the device", |a| {
-        let at = a.own_registers()?;
+        let at = a.device.own_registers()?;
         placed(a, at)
     };
     "in-the-local-apic", MEMORY, "a table is in the local APIC's page", |a| placed(a, 0xfee0_0000);

@@ -71,6 +71,9 @@ pub(crate) enum Bus {
     Modern,
     /// From before version 1, on PCI or MMIO.
     Legacy,
+    /// The same on PCI alone, and on MMIO alone.
+    Ports,
+    LegacyMmio,
     Mmio,
 }
 

@@ -41,4 +41,4 @@ pub use checks::{CHAPTERS, Chapter, checks};
 pub use run::{Observer, Patience, Summary, run};
 pub use select::Selection;
 pub use similar::similar;
-pub use subject::{Identity, Subject, identify};
+pub use subject::{Identity, MemoryEnds, Subject, identify};

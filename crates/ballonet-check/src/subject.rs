@@ -18,12 +18,23 @@ pub struct Subject {
     pub legacy: bool,
     /// Allows sectors of a block device to be written.
     pub writes: bool,
+    /// Where memory ends; without this, hostile checks at its ends are skipped.
+    pub memory: Option<MemoryEnds>,
+}
+
+/// The ends of the machine's memory: addresses of the first byte that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryEnds {
+    /// Of the memory below 4 GiB.
+    pub low: u64,
+    /// Of all memory: the same if there is none above 4 GiB.
+    pub high: u64,
 }
 
 impl From<DeviceHandle> for Subject {
     /// By its modern interface where it has one, and without writing to a block device.
     fn from(handle: DeviceHandle) -> Self {
-        Self { handle, legacy: false, writes: false }
+        Self { handle, legacy: false, writes: false, memory: None }
     }
 }
 

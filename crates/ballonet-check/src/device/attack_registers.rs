@@ -5,9 +5,10 @@ use core::mem::offset_of;
 
 use super::transport::{LEGACY_PAGE, Transport, mmio, ports};
 use super::{Role, TestDevice};
-use crate::check::{Stop, Verdict};
+use crate::check::{Stop, Verdict, skip_unless};
+use crate::subject::MemoryEnds;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::CommonConfig;
+use ballonet::virtio::spec::{CapabilityType, CommonConfig};
 
 impl TestDevice<'_> {
     /// Skips a check of registers that this transport does not have.
@@ -103,16 +104,18 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Writes the register that says why the device interrupts, which only the device may.
-    pub(crate) fn write_isr(&mut self, value: u8) -> Verdict {
+    /// Writes the register that says why the device interrupts, which only the device may: these values in turn.
+    pub(crate) fn write_isr(&mut self, values: [u8; 3]) -> Verdict {
         match &mut self.transport {
-            Transport::Legacy(legacy) => legacy.ports.write8(ports::ISR, value),
-            Transport::Mmio(mmio) => mmio.registers.write32(mmio::INTERRUPT_STATUS, value.into()),
+            Transport::Legacy(legacy) => values.iter().for_each(|value| legacy.ports.write8(ports::ISR, *value)),
+            Transport::Mmio(mmio) => {
+                values.iter().for_each(|value| mmio.registers.write32(mmio::INTERRUPT_STATUS, (*value).into()));
+            }
             Transport::Modern(_) => {
                 // The mapping that handlers read is theirs.
-                let window = self.function()?.window(ballonet::virtio::spec::CapabilityType::Isr, 1)?;
+                let window = self.function()?.window(CapabilityType::Isr, 1)?;
                 let mut isr = self.platform.map(window).map_err(|error| Stop::Trouble(format!("{error}")))?;
-                isr.write8(0, value);
+                values.iter().for_each(|value| isr.write8(0, *value));
                 self.platform.unmap(isr);
             }
         }
@@ -128,6 +131,18 @@ impl TestDevice<'_> {
         let mut windows = bars.filter_map(|bar| bar.window(0, 64).ok());
         let none = || Stop::Skipped("the device has no BAR in memory".into());
         windows.next().map(|window| window.address).ok_or_else(none)
+    }
+
+    /// Where memory ends; skips a check if that is not known.
+    pub(crate) fn ends(&self) -> Verdict<MemoryEnds> {
+        self.memory.ok_or_else(|| Stop::Skipped("where memory ends is not known".into()))
+    }
+
+    /// Skips a check of a device that writes buffers: what lies in memory that is not the tester's might name any.
+    pub(crate) fn writes_nothing(&self) -> Verdict {
+        let writes = self.payload(Role::Second, 0..8).is_ok_and(|payload| payload.writable > 0);
+        skip_unless!(!writes, "such a device might write where the contents of others' memory say");
+        Ok(())
     }
 
     /// Whether requests to it are known.

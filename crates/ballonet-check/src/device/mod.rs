@@ -44,6 +44,7 @@ use crate::check::{Stop, Verdict, ensure, fail, trouble_unless};
 use crate::platform::AnyPlatform;
 use crate::ring::RawQueue;
 use crate::run::Patience;
+use crate::subject::MemoryEnds;
 use ballonet::balloon::{QueueNumbers, resolve};
 use ballonet::memory::FrameRun;
 use ballonet::pci::Command;
@@ -103,6 +104,8 @@ pub(crate) struct TestDevice<'p> {
     pub(crate) kind: &'static Kind,
     /// Whether sectors of block devices may be written.
     pub(crate) writes: bool,
+    /// Where memory ends, if that is known.
+    memory: Option<MemoryEnds>,
     pub(crate) transport: Transport,
     pub(crate) isr: Arc<Isr>,
     pub(crate) config: ConfigRegisters,
@@ -141,6 +144,7 @@ pub(crate) struct Access {
     /// By its legacy interface though it may have a modern one.
     pub(crate) legacy: bool,
     pub(crate) writes: bool,
+    pub(crate) memory: Option<MemoryEnds>,
     pub(crate) patience: Patience,
 }
 
@@ -169,6 +173,7 @@ impl<'p> TestDevice<'p> {
             pci,
             kind,
             writes: access.writes,
+            memory: access.memory,
             transport,
             isr,
             config,

@@ -73,18 +73,22 @@ impl TestDevice<'_> {
         Ok(self.status()?.contains(Status::DEVICE_NEEDS_RESET))
     }
 
-    /// Has it serve some requests; a balloon inflates frames, which the attack then deflates.
+    /// Has it serve a request; a balloon inflates frames, which the attack then deflates. The request's memory stays
+    /// the device's: its descriptor does, and an attack may have the device read that again.
     pub(crate) fn warm_up(&mut self) -> Verdict {
         if !self.has_requests() {
             return Ok(());
         }
-        self.transfer(Role::First, BEFORE, &Shape::PLAIN).map(drop)
+        self.post(Role::First, BEFORE, &Shape::PLAIN)?;
+        self.submit(Role::First)?;
+        self.drain(Role::First, 0)?;
+        self.take_done(Role::First).map(drop)
     }
 
-    /// Sees whether the inflate queue still works after an attack on the deflate queue. Others have one queue for
-    /// requests, and nobody knows where the attack left it.
+    /// Sees whether the inflate queue still works after an attack on the deflate queue. Other devices have one queue for
+    /// requests, and nobody knows where the attack left it. The legacy interface has no way to ask for a reset.
     fn probe_beside(&mut self) -> Verdict {
-        if !self.has_two_queues() {
+        if !self.has_two_queues() || self.is_legacy() {
             return Ok(());
         }
         match self.transfer(Role::First, BESIDE, &Shape::PLAIN) {

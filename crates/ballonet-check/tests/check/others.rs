@@ -1,7 +1,7 @@
 //! Devices of other types, and every transport: sound ones pass, and each bug is found by the check that is meant for
 //! it.
 
-use super::run::{PATIENCE, QUICK, RAM, Report, sound, with_access};
+use super::run::{ENDS, PATIENCE, QUICK, RAM, Report, sound, with_access};
 use ballonet_check::{Check, Outcome, Selection, Severity, Subject, run};
 use ballonet_models::{Behaviour, Bug, Capability, Machine, ModelPlatform, feature};
 
@@ -38,7 +38,7 @@ pub fn test_by(behaviour: Behaviour, list: &str, legacy: bool) -> Report {
     let mut platform = ModelPlatform::new(&machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
     let mut outcomes = Vec::new();
-    let subject = Subject { handle: machine.handle(at), legacy, writes: true };
+    let subject = Subject { handle: machine.handle(at), legacy, writes: true, memory: Some(ENDS) };
     let summary = run(&mut platform, subject, &selection, PATIENCE, |check: &Check, outcome: &Outcome| {
         outcomes.push((check.name, check.severity, outcome.clone()));
     });

@@ -1,11 +1,13 @@
 //! A device model before the tester.
 
-use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Subject, Summary, identify, run};
+use ballonet_check::{Check, MemoryEnds, Outcome, Patience, Selection, Severity, Subject, Summary, identify, run};
 
 use ballonet_models::{Allocated, Behaviour, Capability, Machine, ModelPlatform, feature};
 
 /// RAM of the machine, in MiB.
 pub const RAM: u32 = 64;
+/// Where it ends.
+pub const ENDS: MemoryEnds = MemoryEnds { low: (RAM as u64) << 20, high: (RAM as u64) << 20 };
 /// The model's time is its own, and it is never busy with anything else.
 pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
 
@@ -45,7 +47,7 @@ pub fn test(behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) ->
     let mut platform = ModelPlatform::new(&machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
     let mut outcomes = Vec::new();
-    let subject = Subject::from(machine.handle(at));
+    let subject = Subject { memory: Some(ENDS), ..Subject::from(machine.handle(at)) };
     let expected = identify(&mut platform, &subject).map_or(0, |identity| selection.checks_for(&identity).count());
     let summary = run(&mut platform, subject, &selection, PATIENCE, |check: &Check, outcome: &Outcome| {
         outcomes.push((check.name, check.severity, outcome.clone()));

@@ -2,15 +2,17 @@
 
 use core::mem::offset_of;
 
-use super::steps::in_traffic;
+use super::steps::{in_traffic, in_traffic_by};
 use super::{clause, registers};
-use crate::check::{Check, Clause};
+use crate::check::{Check, Clause, Stop};
 use crate::device::TestDevice;
 use ballonet::platform::Registers;
+use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::{CapabilityType, CommonConfig};
 
 const WIDTH: Clause = clause("4.1.3.1", "a field must be accessed with its own width, aligned");
 const FIXED: Clause = clause("4.1.4.3.2", "read-only fields of the common structure must not be written");
+const ISR: Clause = clause("4.1.4.5", "the ISR status is read");
 const STRUCTURE: Clause = clause("4.1.4.1", "only the structures of a BAR are accessed");
 
 /// The checks, in the order in which they run.
@@ -64,6 +66,14 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             d.modern_registers().common.write16(offset_of!(CommonConfig, queue_notify_off), u16::MAX);
             Ok(())
         })
+    }),
+    registers("hostile-isr-is-written", ISR, "the ISR status is written in traffic, with its interrupts in use", |d| {
+        let write = |d: &mut TestDevice<'_>| d.write_isr([0xff, 0, 3]);
+        match in_traffic_by(d, InterruptMode::Line, write) {
+            // There is no line.
+            Err(Stop::Skipped(_)) => in_traffic(d, write),
+            outcome => outcome,
+        }
     }),
     registers("hostile-bar-is-read-throughout", STRUCTURE, "the BAR is read in every width, gaps too", |d| {
         in_traffic(d, |d| {

@@ -64,6 +64,14 @@ macro_rules! both_ways {
 /// The checks of frame numbers, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = both_ways! {
     "frame-beyond-ram", OWN, "a frame number is beyond memory", |d, role| numbers(d, role, &[BEYOND]);
+    "frame-behind-the-end-of-ram", OWN, "a frame number is that of the end of memory", |d, role| {
+        let frame = (d.ends()?.high >> 12) as u32;
+        numbers(d, role, &[frame])
+    };
+    "frame-in-the-hole", OWN, "a frame number is that of the end of the memory below 4 GiB", |d, role| {
+        let frame = (d.ends()?.low >> 12) as u32;
+        numbers(d, role, &[frame])
+    };
     "last-frame", OWN, "a frame number is all ones", |d, role| numbers(d, role, &[LAST]);
     "frame-of-the-local-apic", OWN, "a frame number is the local APIC's", |d, role| numbers(d, role, &[LOCAL_APIC]);
     "frame-of-firmware", OWN, "a frame number is of firmware's ROM", |d, role| numbers(d, role, &[ROM]);

@@ -5,14 +5,17 @@
 //! the device to write.
 
 pub(super) mod addresses;
+pub(super) mod blocks;
 pub(super) mod common;
 pub(super) mod fields;
 pub(super) mod frames;
 pub(super) mod header;
 pub(super) mod hints;
 pub(super) mod indirect;
+pub(super) mod mmio;
 pub(super) mod notifications;
 pub(super) mod packed;
+pub(super) mod ports;
 pub(super) mod reports;
 pub(super) mod ring_reset;
 pub(super) mod setup;

@@ -21,6 +21,25 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         report(d, 2048, 4096)
     }),
     registers("hostile-report-beyond-ram", REPORT, "a report is beyond memory", |d| reported(d, (1 << 50, 4096), true)),
+    registers("hostile-report-of-the-end-of-ram", REPORT, "a report is of the first page behind memory", |d| {
+        let at = d.ends()?.high;
+        reported(d, (at, 4096), true)
+    }),
+    registers(
+        "hostile-report-of-the-hole",
+        REPORT,
+        "a report is of the first page behind the memory below 4 GiB",
+        |d| {
+            let at = d.ends()?.low;
+            reported(d, (at, 4096), true)
+        },
+    ),
+    registers("hostile-report-of-firmware", REPORT, "a report is of firmware's ROM below 4 GiB", |d| {
+        reported(d, (0xffff_f000, 4096), true)
+    }),
+    registers("hostile-report-of-the-video-hole", REPORT, "a report is of the hole below 1 MiB", |d| {
+        reported(d, (0xa_0000, 4096), true)
+    }),
     registers("hostile-report-huge-beyond-ram", REPORT, "a report has 2^32 - 4096 bytes beyond memory", |d| {
         reported(d, (1 << 50, !0xfff), true)
     }),

@@ -93,6 +93,55 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-driver-area-in-the-local-apic", MEMORY, "queue_driver is in the local APIC's page", |d| {
         moved(d, 1, |_| 0xfee0_0000)
     }),
+    registers(
+        "hostile-queue-descriptors-across-the-end-of-ram",
+        MEMORY,
+        "the descriptors pass the end of memory",
+        |d| {
+            let at = d.ends()?.high - 64;
+            unread(d, |parts| parts[0] = at)
+        },
+    ),
+    registers("hostile-queue-descriptors-across-the-hole", MEMORY, "the descriptors pass the end of low memory", |d| {
+        let at = d.ends()?.low - 64;
+        unread(d, |parts| parts[0] = at)
+    }),
+    registers("hostile-queue-descriptors-at-the-end-of-ram", MEMORY, "queue_desc is the end of memory", |d| {
+        let at = d.ends()?.high;
+        placed(d, |parts| parts[0] = at)
+    }),
+    registers(
+        "hostile-queue-driver-area-across-the-end-of-ram",
+        MEMORY,
+        "the available ring passes the end of memory",
+        |d| {
+            let at = d.ends()?.high - 4;
+            unread(d, |parts| parts[1] = at)
+        },
+    ),
+    registers(
+        "hostile-queue-driver-area-across-the-hole",
+        MEMORY,
+        "the available ring passes the end of low memory",
+        |d| {
+            let at = d.ends()?.low - 4;
+            unread(d, |parts| parts[1] = at)
+        },
+    ),
+    registers("hostile-queue-device-area-at-the-end-of-ram", MEMORY, "queue_device is the end of memory", |d| {
+        let at = d.ends()?.high;
+        placed(d, |parts| parts[2] = at)
+    }),
+    registers("hostile-queue-device-area-in-the-hole", MEMORY, "queue_device is the end of low memory", |d| {
+        let at = d.ends()?.low;
+        placed(d, |parts| parts[2] = at)
+    }),
+    registers("hostile-queue-device-area-in-firmware", MEMORY, "queue_device is in firmware's ROM below 4 GiB", |d| {
+        placed(d, |parts| parts[2] = 0xffff_f000)
+    }),
+    registers("hostile-queue-device-area-in-the-video-hole", MEMORY, "queue_device is in the hole below 1 MiB", |d| {
+        placed(d, |parts| parts[2] = 0xa_0000)
+    }),
     registers("hostile-queue-driver-area-is-the-descriptors", APART, "the available ring is the descriptors", |d| {
         placed(d, |parts| parts[1] = parts[0])
     }),
@@ -251,6 +300,13 @@ fn placed(d: &mut TestDevice<'_>, place: impl FnOnce(&mut [u64; 3])) -> Verdict<
         place(&mut wrong.parts);
         Ok(())
     })
+}
+
+/// The same, with parts in memory that others fill. No device that writes buffers must take what is there for
+/// descriptors.
+fn unread(d: &mut TestDevice<'_>, place: impl FnOnce(&mut [u64; 3])) -> Verdict<Reaction> {
+    d.writes_nothing()?;
+    placed(d, place)
 }
 
 /// The same, with the used ring over something else, which the device then writes.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::figures::{FIGURES, Value, Values};
 use super::host::{Guest, Host, MEMORY, measured};
-use super::publish;
+use super::publish::{self, Fall};
 use super::support::{Event, MIB, Outcome, Vm, ensure};
 use super::watch::{self, Sample, Watch};
 
@@ -41,9 +41,6 @@ impl Notes<'_> {
         }
     }
 }
-
-/// Resident memory after a request, for each guest.
-pub(crate) type Fall = (Guest, Vec<Sample>);
 
 /// Measures and prints everything; with `write`, also updates the documents.
 pub(crate) fn run(write: bool) -> Outcome {

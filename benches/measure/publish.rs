@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::beside::Fall;
 use super::chart::{self, Axis, Bars, Corner, Lines, Panel, Series};
 use super::figures::{FIGURES, Values};
 use super::host::{Guest, Host};
 use super::support::{MIB, Outcome};
+use super::watch::Sample;
 
 /// The figures in the charts.
 const DRAWN: [&str; 8] =
@@ -26,6 +26,9 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
 pub(crate) fn document(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
+
+/// Resident memory after a request, for each guest.
+pub(crate) type Fall = (Guest, Vec<Sample>);
 
 /// Prints the figures and draws how resident memory fell.
 pub(crate) fn tell(values: &Values, runs: usize, falls: &[Vec<Fall>; 2], write: bool) -> Outcome {

@@ -159,7 +159,7 @@ fn report(number: usize, device: DeviceAddress, check: &Check, outcome: &Outcome
             serial::line(format_args!("ok {number} - {name} # SKIP the tester failed: {reason}"));
         }
         Outcome::Failed(detail) | Outcome::Stalled(detail) | Outcome::Wedged(detail) | Outcome::Corrupted(detail) => {
-            let severity = outcome.severity(check);
+            let severity = outcome.severity(check.severity);
             let todo = if severity == Severity::Must { "" } else { " # TODO " };
             let word = if severity == Severity::Must { "" } else { severity.word() };
             serial::line(format_args!("not ok {number} - {name}{todo}{word}"));

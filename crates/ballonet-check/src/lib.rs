@@ -26,19 +26,26 @@ extern crate alloc;
 
 pub mod bench;
 
+mod arena;
 mod check;
 mod checks;
 mod device;
+mod memory;
+mod patience;
 mod platform;
 mod ring;
 mod run;
 mod select;
 mod similar;
 mod subject;
+mod verdict;
 
-pub use check::{Check, Outcome, Severity, Tier};
+pub use check::Check;
 pub use checks::{CHAPTERS, Chapter, checks};
-pub use run::{Observer, Patience, Summary, run};
+pub use memory::MemoryEnds;
+pub use patience::Patience;
+pub use run::{Observer, Summary, run};
 pub use select::Selection;
 pub use similar::similar;
-pub use subject::{Identity, MemoryEnds, Subject, identify};
+pub use subject::{Identity, Subject, identify};
+pub use verdict::{Outcome, Severity, Tier};

@@ -1,30 +1,16 @@
 //! A run: the selected checks in order, each on a device that was just reset, and their outcomes.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
-use crate::check::{Check, Outcome, Run, Severity, Stop, Tier, Verdict};
+use crate::check::{Check, Run};
 use crate::device::{Access, TestDevice};
+use crate::patience::Patience;
 use crate::platform::AnyPlatform;
 use crate::select::Selection;
 use crate::subject::{Found, Subject, find};
+use crate::verdict::{Outcome, Severity, Stop, Tier};
 use ballonet::balloon::BalloonPlatform;
 use ballonet::pci::Command;
-
-/// How long the tester waits, in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// For something that must happen. A device that takes longer has stalled.
-    pub stall: u64,
-    /// For something that must not happen.
-    pub quiet: u64,
-}
-
-impl Default for Patience {
-    /// Two seconds, most of which a busy host may steal; and 4 ms of quiet.
-    fn default() -> Self {
-        Self { stall: 2_000_000_000, quiet: 4_000_000 }
-    }
-}
 
 /// The outcome of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,7 +66,7 @@ impl Summary {
             Outcome::Ok | Outcome::Refused | Outcome::NeedsReset => &mut self.ok,
             Outcome::Skipped(_) => &mut self.skipped,
             Outcome::Trouble(_) => &mut self.troubled,
-            _ if outcome.severity(check) == Severity::Must => &mut self.failed,
+            _ if outcome.severity(check.severity) == Severity::Must => &mut self.failed,
             _ => &mut self.warned,
         };
         *counter += 1;
@@ -142,7 +128,7 @@ fn run_on(
             (None, Some(pci)) => ask(pci),
             (None, None) => Err(Stop::Skipped("the device is not on PCI".into())),
         };
-        summary.report(check, &outcome(verdict), observer);
+        summary.report(check, &verdict.into(), observer);
     }
     // If the device cannot be tested at all, the first check reports why.
     let Subject { handle, legacy, writes, memory } = *subject;
@@ -151,8 +137,8 @@ fn run_on(
     match TestDevice::open(platform, pci, kind, access) {
         Ok(device) => opened = Some(device),
         Err(stop) => {
-            unopened = Some(outcome(Err(stop.clone())));
-            summary.ended = Some(reason(stop));
+            unopened = Some(Outcome::from(stop.clone()));
+            summary.ended = Some(stop.reason());
         }
     }
     for (check, misfit) in selection.checks_for(&identity) {
@@ -164,8 +150,8 @@ fn run_on(
             (_, _, Some(reason)) => Outcome::Skipped(reason),
             (Some(device), None, None) => {
                 let outcome = match check.run {
-                    Run::Hostile(attack) => device.survive(attack),
-                    Run::Device(ask) => outcome(ask(device)),
+                    Run::Hostile(attack) => device.survive(|device| attack.make(device)),
+                    Run::Device(ask) => ask(device).into(),
                     Run::Function(_) => unreachable!("those have run"),
                 };
                 summary.ended = clean_up(device);
@@ -189,28 +175,11 @@ fn run_on(
 /// Resets the device for the next check; the reason if that fails.
 fn clean_up(device: &mut TestDevice<'_>) -> Option<String> {
     if let Err(stop) = device.stop() {
-        return Some(reason(stop));
+        return Some(stop.reason());
     }
     // Frames that a broken device does not return are written off at the end of the run.
     if let Err(Stop::Gone) = device.reclaim_frames() {
-        return Some(reason(Stop::Gone));
+        return Some(Stop::Gone.reason());
     }
-    device.stop().err().map(reason)
-}
-
-pub(crate) fn outcome(verdict: Verdict) -> Outcome {
-    match verdict {
-        Ok(()) => Outcome::Ok,
-        Err(Stop::Stalled(reason)) => Outcome::Stalled(reason),
-        Err(Stop::Skipped(reason)) => Outcome::Skipped(reason),
-        Err(Stop::Trouble(reason)) => Outcome::Trouble(reason),
-        Err(stop) => Outcome::Failed(reason(stop)),
-    }
-}
-
-pub(crate) fn reason(stop: Stop) -> String {
-    match stop {
-        Stop::Failed(reason) | Stop::Stalled(reason) | Stop::Skipped(reason) | Stop::Trouble(reason) => reason,
-        Stop::Gone => "the device is gone: its registers read as all ones".to_string(),
-    }
+    device.stop().err().map(Stop::reason)
 }

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::device::{Kind, PciFunction, transport_of};
+use crate::memory::MemoryEnds;
 use crate::platform::AnyPlatform;
 use ballonet::balloon::BalloonPlatform;
 use ballonet::pci::{Bdf, Function};
@@ -20,15 +21,6 @@ pub struct Subject {
     pub writes: bool,
     /// Where memory ends; without this, hostile checks at its ends are skipped.
     pub memory: Option<MemoryEnds>,
-}
-
-/// The ends of the machine's memory: addresses of the first byte that is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryEnds {
-    /// Of the memory below 4 GiB.
-    pub low: u64,
-    /// Of all memory: the same if there is none above 4 GiB.
-    pub high: u64,
 }
 
 impl From<DeviceHandle> for Subject {

@@ -9,7 +9,7 @@ use ballonet::balloon::wire::FEATURES;
 use ballonet::virtio::spec::{Features, QUEUE_SIZE_MAX};
 
 use super::choice::Word;
-use super::mmio::MmioError;
+use super::mmio::{MmioArgument, MmioArguments, MmioError};
 use super::size::{SizeError, Whole, parse_size};
 use super::work::{self, WorkChoice, WorkError};
 
@@ -359,6 +359,39 @@ impl<'a> Form<'a> for DeviceName {
 
     fn write(value: &'a str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(value)
+    }
+}
+
+/// The form of `virtio_mmio.device=`, which is given once for each device.
+pub(crate) struct MmioForm;
+
+impl<'a> Form<'a> for MmioForm {
+    type Value = MmioArguments;
+    const VALID: Valid = Valid::form("SIZE@BASE:IRQ or SIZE@BASE:IRQ:ID, once for each device");
+    const REPEATS: bool = true;
+
+    fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<MmioArguments> {
+        let parsed = MmioArgument::parse(value).map_err(|error| complain(ValueError::Mmio(error))).ok()?;
+        let mut new = MmioArguments::new();
+        new.push(parsed);
+        Some(new)
+    }
+
+    fn add(mut old: MmioArguments, new: MmioArguments, value: &'a [u8], complain: Complain<'_, 'a>) -> MmioArguments {
+        for device in new.iter() {
+            if !old.push(*device) {
+                complain(ValueError::Mmio(MmioError::TooMany(value)));
+            }
+        }
+        old
+    }
+
+    /// As the words of a command line, the key of the first being written already.
+    fn write(value: MmioArguments, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        value.iter().enumerate().try_for_each(|(place, device)| {
+            let key = if place == 0 { "" } else { " virtio_mmio.device=" };
+            write!(f, "{key}{device}")
+        })
     }
 }
 

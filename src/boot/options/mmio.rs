@@ -4,7 +4,6 @@ use core::fmt;
 
 use derive_more::Display;
 
-use super::form::{Complain, Form, Valid, ValueError};
 use super::quote::Quoted;
 
 /// A device, as the command line has it.
@@ -58,6 +57,12 @@ impl MmioArguments {
         Self { list: [None; Self::MOST] }
     }
 
+    /// Adds one; `false` if there is no room for it.
+    pub(super) fn push(&mut self, device: MmioArgument) -> bool {
+        let free = self.list.iter_mut().find(|place| place.is_none());
+        free.map(|place| *place = Some(device)).is_some()
+    }
+
     /// The devices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &MmioArgument> {
         self.list.iter().flatten()
@@ -80,7 +85,7 @@ impl fmt::Display for MmioArgument {
 
 impl MmioArgument {
     /// Reads one.
-    fn parse(value: &[u8]) -> Result<Self, MmioError<'_>> {
+    pub(super) fn parse(value: &[u8]) -> Result<Self, MmioError<'_>> {
         let form = MmioError::Form(value);
         let (size, rest) = split(value, b'@').ok_or(form)?;
         let (base, rest) = split(rest, b':').ok_or(form)?;
@@ -92,40 +97,6 @@ impl MmioArgument {
             id: id.map(|id| decimal(id).ok_or(MmioError::Id(id))).transpose()?,
         };
         if parsed.base.checked_add(parsed.size).is_none() { Err(MmioError::Base(base)) } else { Ok(parsed) }
-    }
-}
-
-/// The form of `virtio_mmio.device=`, which is given once for each device.
-pub(crate) struct MmioForm;
-
-impl<'a> Form<'a> for MmioForm {
-    type Value = MmioArguments;
-    const VALID: Valid = Valid::form("SIZE@BASE:IRQ or SIZE@BASE:IRQ:ID, once for each device");
-    const REPEATS: bool = true;
-
-    fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<MmioArguments> {
-        let parsed = MmioArgument::parse(value).map_err(|error| complain(ValueError::Mmio(error))).ok()?;
-        let mut new = MmioArguments::new();
-        new.list[0] = Some(parsed);
-        Some(new)
-    }
-
-    fn add(mut old: MmioArguments, new: MmioArguments, value: &'a [u8], complain: Complain<'_, 'a>) -> MmioArguments {
-        for device in new.iter() {
-            match old.list.iter_mut().find(|place| place.is_none()) {
-                Some(place) => *place = Some(*device),
-                None => complain(ValueError::Mmio(MmioError::TooMany(value))),
-            }
-        }
-        old
-    }
-
-    /// As the words of a command line, the key of the first being written already.
-    fn write(value: MmioArguments, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        value.iter().enumerate().try_for_each(|(place, device)| {
-            let key = if place == 0 { "" } else { " virtio_mmio.device=" };
-            write!(f, "{key}{device}")
-        })
     }
 }
 

@@ -11,10 +11,10 @@ use super::choice::{
 };
 use super::declare::options;
 use super::form::{
-    Auto, Checks, Choice, CpuLimit, DeclinedFeatures, DeviceName, FillByte, Form, Milliseconds, Program, QueueSize,
-    Shape, Size, Switch, TestName, Valid, ValueError,
+    Auto, Checks, Choice, CpuLimit, DeclinedFeatures, DeviceName, FillByte, Form, Milliseconds, MmioForm, Program,
+    QueueSize, Shape, Size, Switch, TestName, Valid, ValueError,
 };
-use super::mmio::{MmioArguments, MmioForm};
+use super::mmio::MmioArguments;
 
 /// Nanoseconds in a millisecond.
 const MILLISECOND: u64 = 1_000_000;

@@ -1,7 +1,7 @@
 //! Time since entry, read from the TSC, or from the page of a hypervisor that keeps a clock of it.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use spin::Once;
 
@@ -10,9 +10,6 @@ use super::choice::ClockSource;
 use crate::machine::time::{hypervisor, tsc};
 
 pub(crate) use crate::machine::time::tsc::{now as tsc, now_in_order as tsc_in_order};
-
-/// The TSC at entry.
-static ENTRY: AtomicU64 = AtomicU64::new(0);
 
 /// The rates that were found, one after the other. Each is written once, before [`NEWEST`] says that it is there, so
 /// that reading needs no lock, not even where it interrupts writing.
@@ -72,7 +69,7 @@ fn scale() -> Option<&'static Scale> {
 
 /// Notes the moment from which time is counted.
 pub(crate) fn start(entry_tsc: u64) {
-    ENTRY.store(entry_tsc, Ordering::Relaxed);
+    tsc::note_entry(entry_tsc);
 }
 
 /// Nanoseconds since entry; 0 until the rate is known.
@@ -91,7 +88,7 @@ const FASTEST_MHZ: u64 = 6000;
 /// Nanoseconds since entry, of which those before the rate was known may be too few. For waits that have to end: asking
 /// is no sign of life.
 pub(crate) fn rough_nanoseconds() -> u64 {
-    let ticks = tsc::now().saturating_sub(ENTRY.load(Ordering::Relaxed));
+    let ticks = tsc::now().saturating_sub(tsc::entry());
     if scale().is_some() { nanoseconds() } else { ticks.saturating_mul(1000) / FASTEST_MHZ }
 }
 
@@ -124,7 +121,7 @@ pub(crate) fn tsc_at(nanoseconds: u64) -> u64 {
 /// Sets the rates: at first, or to better ones. Time goes on from where it is. Ignored after the second time.
 pub(super) fn set_rate(rate: Rate) {
     let (tsc, nanoseconds) = match scale() {
-        None => (ENTRY.load(Ordering::Relaxed), 0),
+        None => (tsc::entry(), 0),
         Some(scale) => {
             let now = tsc::now();
             (now, scale.at(now))
@@ -136,9 +133,4 @@ pub(super) fn set_rate(rate: Rate) {
         slot.call_once(|| Scale { rate, multiplier, tsc, nanoseconds });
         NEWEST.store(next + 1, Ordering::Release);
     }
-}
-
-/// The TSC's value at entry.
-pub(super) fn entry() -> u64 {
-    ENTRY.load(Ordering::Relaxed)
 }

@@ -3,7 +3,6 @@
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::choice::ClockSource;
-use super::clock;
 use super::paravirtual::{HyperVPage, KvmPage, Reading};
 use super::tsc;
 use crate::machine::cpu::msr;
@@ -56,7 +55,7 @@ pub(super) fn turn_on(source: ClockSource, image: &Image) -> Option<u64> {
     };
     let may_be_kept = !matches!(source, ClockSource::KvmClock { is_stable: false, .. });
     if may_be_kept && reading.is_stable {
-        let ago = u128::from(tsc::now().saturating_sub(clock::entry())) * 1_000_000_000 / u128::from(reading.tsc_hz);
+        let ago = u128::from(tsc::now().saturating_sub(tsc::entry())) * 1_000_000_000 / u128::from(reading.tsc_hz);
         ENTRY.store(reading.nanoseconds.wrapping_sub(ago as u64), Ordering::Relaxed);
         KEPT.store(number, Ordering::Release);
     }

@@ -1,6 +1,20 @@
 //! The time-stamp counter.
 
 use core::arch::x86_64::{_mm_lfence, _rdtsc};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The TSC at entry.
+static ENTRY: AtomicU64 = AtomicU64::new(0);
+
+/// Notes the TSC at entry.
+pub(super) fn note_entry(ticks: u64) {
+    ENTRY.store(ticks, Ordering::Relaxed);
+}
+
+/// The TSC at entry.
+pub(super) fn entry() -> u64 {
+    ENTRY.load(Ordering::Relaxed)
+}
 
 /// The TSC now.
 pub(crate) fn now() -> u64 {

@@ -3,7 +3,8 @@
 use super::formats::SINGLE;
 use crate::check::Severity::{Custom, Must};
 use crate::check::{Check, Verdict, ensure, on_device, skip_unless};
-use crate::device::{Damage, LEGACY_PAGE, Role, Shape, StartOptions, TestDevice, Transport, mmio, ports};
+use crate::device::{Damage, Role, Shape, StartOptions, TestDevice, Transport, mmio, ports};
+use crate::ring::LEGACY_PAGE;
 use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::{Features, NO_VECTOR, Status};

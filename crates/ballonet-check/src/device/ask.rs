@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use super::kind::Payload;
 use super::{Role, Shape, TestDevice};
-use crate::check::Verdict;
 use crate::ring::Part;
+use crate::verdict::Verdict;
 
 /// What came of a request.
 pub(crate) struct Answer {

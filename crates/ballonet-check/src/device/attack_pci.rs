@@ -4,8 +4,8 @@ use core::mem::offset_of;
 
 use super::TestDevice;
 use super::function_reset::Header;
-use crate::check::{Stop, Verdict, skip_unless};
 use crate::platform::Mapped;
+use crate::verdict::{Stop, Verdict, skip_unless};
 use ballonet::pci::capability::id;
 use ballonet::pci::{Capability, ConfigSpace};
 use ballonet::platform::Registers;

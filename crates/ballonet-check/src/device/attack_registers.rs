@@ -3,10 +3,11 @@
 use alloc::format;
 use core::mem::offset_of;
 
-use super::transport::{LEGACY_PAGE, Transport, mmio, ports};
+use super::transport::{Transport, mmio, ports};
 use super::{Role, TestDevice};
-use crate::check::{Stop, Verdict, skip_unless};
-use crate::subject::MemoryEnds;
+use crate::memory::MemoryEnds;
+use crate::ring::LEGACY_PAGE;
+use crate::verdict::{Stop, Verdict, skip_unless};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{CapabilityType, CommonConfig};
 

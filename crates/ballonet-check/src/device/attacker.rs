@@ -5,8 +5,8 @@
 //! descriptor names for frame numbers does no harm by deflating those. The inflate queue works beside it.
 
 use super::{Role, StartOptions, TestDevice};
-use crate::check::{Stop, Verdict, skip_unless};
 use crate::ring::{RawDescriptor, RingField};
+use crate::verdict::{Stop, Verdict, skip_unless};
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::virtio::spec::{Descriptor, DescriptorFlags, Features};
 
@@ -54,7 +54,7 @@ pub(crate) struct Attacker<'d, 'p> {
 
 impl<'d, 'p> Attacker<'d, 'p> {
     /// Starts the device with these features beyond the least, and has it serve a request.
-    pub(super) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
+    pub(crate) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
         skip_unless!(device.offered.contains(features), "the device does not offer {}", features - device.offered);
         skip_unless!(device.has_requests(), "no request to a device of this type is known");
         let [buffer, answer, table] = [0; 3];
@@ -245,7 +245,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
     }
 
     /// Kicks once more, and lets the device work.
-    pub(super) fn finish(mut self) -> Verdict {
+    pub(crate) fn finish(mut self) -> Verdict {
         self.kick()?;
         self.wait()
     }

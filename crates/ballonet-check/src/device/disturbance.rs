@@ -6,7 +6,7 @@ use alloc::string::String;
 use core::mem::offset_of;
 
 use super::{BALLOON, TestDevice};
-use crate::check::{Stop, Verdict};
+use crate::verdict::{Stop, Verdict};
 use ballonet::balloon::wire::BalloonConfig;
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::ISR_CONFIG;

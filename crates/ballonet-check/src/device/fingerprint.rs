@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::transport::mmio;
 use super::{TestDevice, Transport};
-use crate::check::Verdict;
+use crate::verdict::Verdict;
 use ballonet::pci::ConfigSpace;
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::CommonConfig;

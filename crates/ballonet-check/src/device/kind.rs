@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::{Role, TestDevice};
-use crate::check::{Stop, Verdict};
+use crate::verdict::{Stop, Verdict};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::Features;
 

@@ -3,7 +3,6 @@
 //!
 //! Nothing here keeps to the order of initialization; the checks do, or do not, as they need.
 
-mod arena;
 mod ask;
 mod attack_pci;
 mod attack_registers;
@@ -28,7 +27,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub(crate) use arena::{ARENA, Arena};
 pub(crate) use ask::{Answer, Offered};
 pub(crate) use attacker::{Attacker, TABLE};
 pub(crate) use disturbance::{About, undisturbed};
@@ -38,13 +36,14 @@ pub(crate) use pci::PciFunction;
 pub(crate) use signals::Signals;
 pub(crate) use start::StartOptions;
 pub(crate) use traffic::{Damage, Shape};
-pub(crate) use transport::{Isr, LEGACY_PAGE, Transport, mmio, ports};
+pub(crate) use transport::{Isr, Transport, mmio, ports};
 
-use crate::check::{Stop, Verdict, ensure, fail, trouble_unless};
+use crate::arena::{ARENA, Arena};
+use crate::memory::MemoryEnds;
+use crate::patience::Patience;
 use crate::platform::AnyPlatform;
-use crate::ring::RawQueue;
-use crate::run::Patience;
-use crate::subject::MemoryEnds;
+use crate::ring::{LEGACY_PAGE, RawQueue};
+use crate::verdict::{Stop, Verdict, ensure, fail, trouble_unless};
 use ballonet::balloon::{QueueNumbers, resolve};
 use ballonet::memory::FrameRun;
 use ballonet::pci::Command;

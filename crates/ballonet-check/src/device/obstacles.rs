@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Role, StartOptions, TestDevice};
-use crate::check::{Stop, Verdict};
+use crate::verdict::{Stop, Verdict};
 use ballonet::virtio::spec::Status;
 
 /// How the device starts.

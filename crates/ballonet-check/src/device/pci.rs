@@ -6,8 +6,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::check::{Verdict, fail};
 use crate::platform::AnyPlatform;
+use crate::verdict::{Verdict, fail};
 use ballonet::pci::capability::id;
 use ballonet::pci::{Bars, Capability, CapabilityError, ConfigSpace, Function, Msix};
 use ballonet::platform::RegisterWindow;

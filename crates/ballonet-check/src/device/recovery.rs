@@ -8,10 +8,9 @@ use core::ops::Range;
 use alloc::format;
 use alloc::string::String;
 
-use super::{Attacker, BALLOON, Role, Shape, StartOptions, TestDevice};
-use crate::check::{Attack, Outcome, Reaction, Stop, Verdict};
+use super::{BALLOON, Role, Shape, StartOptions, TestDevice};
 use crate::ring::Part;
-use crate::run::{outcome, reason};
+use crate::verdict::{Outcome, Reaction, Stop, Verdict};
 use ballonet::balloon::wire::{PAGE_REPORTING, STATS_VQ, Tag, statistic};
 use ballonet::virtio::spec::{Features, Status};
 
@@ -25,18 +24,18 @@ const AFTER: Range<usize> = 32..40;
 const PAGE: usize = 4096;
 
 impl TestDevice<'_> {
-    /// Makes a hostile check.
-    pub(crate) fn survive(&mut self, attack: Attack) -> Outcome {
+    /// The outcome of a hostile check that breaks a rule by `breach`.
+    pub(crate) fn survive(&mut self, breach: impl FnOnce(&mut Self) -> Verdict<Reaction>) -> Outcome {
         if self.fingerprint.is_none() {
             match self.compare_fingerprint() {
                 Ok(_) => {}
-                Err(stop) => return outcome(Err(stop)),
+                Err(stop) => return stop.into(),
             }
         }
-        let breach = self.breach(attack);
+        let breach = breach(self);
         self.is_plain = false;
         match breach {
-            Err(stop @ (Stop::Skipped(_) | Stop::Trouble(_))) => return outcome(Err(stop)),
+            Err(stop @ (Stop::Skipped(_) | Stop::Trouble(_))) => return stop.into(),
             Ok(_) | Err(Stop::Failed(_) | Stop::Stalled(_) | Stop::Gone) => {}
         }
         match (self.recover(), breach) {
@@ -44,32 +43,11 @@ impl TestDevice<'_> {
             (Ok(()), Ok(Reaction::Ignored)) => Outcome::Ok,
             (Ok(()), Ok(Reaction::Refused)) => Outcome::Refused,
             (Ok(()), Ok(Reaction::NeedsReset)) => Outcome::NeedsReset,
-            (Ok(()), Err(stop)) => outcome(Err(stop)),
+            (Ok(()), Err(stop)) => stop.into(),
         }
     }
 
-    fn breach(&mut self, attack: Attack) -> Verdict<Reaction> {
-        let reaction = match attack {
-            Attack::Registers(act) => {
-                self.try_start()?;
-                self.stop()?;
-                act(self)?
-            }
-            Attack::Ring(features, act) => {
-                let mut attacker = Attacker::new(self, features)?;
-                act(&mut attacker)?;
-                attacker.finish()?;
-                if self.wants_reset()? {
-                    return Ok(Reaction::NeedsReset);
-                }
-                self.probe_beside()?;
-                Reaction::Ignored
-            }
-        };
-        Ok(if self.wants_reset()? { Reaction::NeedsReset } else { reaction })
-    }
-
-    pub(super) fn wants_reset(&mut self) -> Verdict<bool> {
+    pub(crate) fn wants_reset(&mut self) -> Verdict<bool> {
         Ok(self.status()?.contains(Status::DEVICE_NEEDS_RESET))
     }
 
@@ -87,7 +65,7 @@ impl TestDevice<'_> {
 
     /// Sees whether the inflate queue still works after an attack on the deflate queue. Other devices have one queue for
     /// requests, and nobody knows where the attack left it. The legacy interface has no way to ask for a reset.
-    fn probe_beside(&mut self) -> Verdict {
+    pub(crate) fn probe_beside(&mut self) -> Verdict {
         if !self.has_two_queues() || self.is_legacy() {
             return Ok(());
         }
@@ -117,7 +95,7 @@ impl TestDevice<'_> {
 
     /// What the device overwrote that it must not write.
     fn damage(&mut self) -> Option<String> {
-        self.expect_no_damage(None).err().map(reason)
+        self.expect_no_damage(None).err().map(Stop::reason)
     }
 
     /// Registers as they were, and a request served on every queue.
@@ -179,7 +157,7 @@ impl TestDevice<'_> {
     /// The verdict on a device that does not recover. Tries to get it to work by stronger means, for the checks that
     /// follow.
     fn wedged(&mut self, stop: Stop) -> Outcome {
-        let reason = reason(stop);
+        let reason = stop.reason();
         self.obstacles.stuck = None;
         let mut works = self.prove_new();
         if works.is_err() && self.reset_pci_function() {

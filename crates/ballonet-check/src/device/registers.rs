@@ -3,11 +3,11 @@
 use alloc::format;
 use core::mem::offset_of;
 
-use super::transport::{LEGACY_PAGE, Legacy, Mmio, Modern, Transport, mmio, ports};
+use super::transport::{Legacy, Mmio, Modern, Transport, mmio, ports};
 use super::{PciFunction, TestDevice};
-use crate::check::{Stop, Verdict, ensure, skip_unless};
 use crate::platform::Mapped;
-use crate::ring::Areas;
+use crate::ring::{Areas, LEGACY_PAGE};
+use crate::verdict::{Stop, Verdict, ensure, skip_unless};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{CommonConfig, Features, NO_VECTOR, Status};
 

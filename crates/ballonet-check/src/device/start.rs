@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use super::signals::Signals;
 use super::{BALLOON, KNOWN, QUEUE_LIMIT, TestDevice, Transport, ports};
-use crate::check::{Stop, Verdict, ensure, skip_unless};
 use crate::ring::{Areas, Placement, RawQueue};
+use crate::verdict::{Stop, Verdict, ensure, skip_unless};
 use ballonet::balloon::wire::{FREE_PAGE_HINT, PAGE_REPORTING, STATS_VQ};
 use ballonet::virtio::spec::{Features, QUEUE_SIZE_MAX, Status};
 use ballonet::virtio::{InterruptMode, QueueIndex};

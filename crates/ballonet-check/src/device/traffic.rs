@@ -6,9 +6,10 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::kind::Payload;
-use super::{Arena, BALLOON, Role, TestDevice};
-use crate::check::{Stop, Verdict, ensure, fail, skip_unless};
+use super::{BALLOON, Role, TestDevice};
+use crate::arena::Arena;
 use crate::ring::{Part, RawQueue, Used};
+use crate::verdict::{Stop, Verdict, ensure, fail, skip_unless};
 use ballonet::virtio::QueueIndex;
 use ballonet::virtio::spec::{Descriptor, Features, Status};
 

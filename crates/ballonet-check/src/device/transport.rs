@@ -11,8 +11,8 @@ use core::mem::offset_of;
 use spin::Mutex;
 
 use super::PciFunction;
-use crate::check::{Stop, Verdict, ensure, fail};
 use crate::platform::{AnyPlatform, Mapped};
+use crate::verdict::{Stop, Verdict, ensure, fail};
 use ballonet::platform::{InterruptLine, RegisterWindow, Registers};
 use ballonet::virtio::spec::{CapabilityType, CommonConfig};
 use ballonet::virtio::{MmioDevice, TransportKind};
@@ -68,9 +68,6 @@ pub(crate) mod mmio {
     /// `virt`, little-endian.
     pub(crate) const MAGIC: u32 = 0x7472_6976;
 }
-
-/// What legacy queues are aligned to, and the size of the pages that they are counted in (2.7.2).
-pub(crate) const LEGACY_PAGE: usize = 4096;
 
 /// The structures of virtio over PCI since version 1.
 pub(crate) struct Modern {

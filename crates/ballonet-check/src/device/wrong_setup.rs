@@ -2,9 +2,10 @@
 
 use core::mem::offset_of;
 
-use super::{ARENA, QUEUE_LIMIT, Role, Shape, StartOptions, TestDevice, Transport};
-use crate::check::{Reaction, Verdict};
+use super::{QUEUE_LIMIT, Role, Shape, StartOptions, TestDevice, Transport};
+use crate::arena::ARENA;
 use crate::ring::{Areas, Placement, RawDescriptor, sizes};
+use crate::verdict::{Reaction, Verdict};
 use ballonet::virtio::spec::{AvailableRing, DescriptorFlags, Status};
 
 /// How a queue is set up.

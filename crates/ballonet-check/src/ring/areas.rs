@@ -3,11 +3,14 @@
 use core::mem::offset_of;
 
 use super::Part;
-use crate::check::Verdict;
-use crate::device::{Arena, LEGACY_PAGE};
+use crate::arena::Arena;
+use crate::verdict::Verdict;
 use ballonet::virtio::spec::{
     AvailableRing, Descriptor, DescriptorFlags, EventSuppression, PackedDescriptor, UsedElement, UsedRing,
 };
+
+/// What legacy queues are aligned to, and the size of the pages that they are counted in (2.7.2).
+pub(crate) const LEGACY_PAGE: usize = 4096;
 
 /// Where the three areas of a queue are in the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

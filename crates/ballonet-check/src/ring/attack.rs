@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 
 use super::RawQueue;
-use crate::device::Arena;
+use crate::arena::Arena;
 use ballonet::virtio::spec::{AvailableRing, Descriptor, UsedElement, UsedRing};
 
 /// A descriptor: of a split ring, of a packed ring or of a table.

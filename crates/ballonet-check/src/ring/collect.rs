@@ -5,8 +5,8 @@ use core::mem::offset_of;
 use alloc::vec::Vec;
 
 use super::{Progress, RawQueue, Used};
-use crate::check::{Verdict, ensure, fail};
-use crate::device::Arena;
+use crate::arena::Arena;
+use crate::verdict::{Verdict, ensure, fail};
 use ballonet::virtio::barrier;
 use ballonet::virtio::spec::{
     Descriptor, DescriptorFlags, POSITION_WRAP, PackedDescriptor, RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE,

@@ -12,11 +12,11 @@ use core::mem::offset_of;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-pub(crate) use areas::{Areas, Placement, sizes};
+pub(crate) use areas::{Areas, LEGACY_PAGE, Placement, sizes};
 pub(crate) use attack::{RawDescriptor, RingField};
 
-use crate::check::{Verdict, trouble_unless};
-use crate::device::Arena;
+use crate::arena::Arena;
+use crate::verdict::{Verdict, trouble_unless};
 use areas::{write_flag, write_packed, write_split};
 use ballonet::virtio::barrier;
 use ballonet::virtio::spec::{
@@ -316,9 +316,9 @@ impl RawQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Stop;
-    use crate::device::ARENA;
+    use crate::arena::ARENA;
     use crate::platform::AnyPlatform;
+    use crate::verdict::Stop;
     use ballonet_models::{Machine, ModelPlatform};
 
     #[test]

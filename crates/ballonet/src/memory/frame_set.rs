@@ -13,6 +13,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const REGION_FRAMES: u32 = 512;
 /// The largest order: a block of 2^9 frames is a whole region.
 pub(super) const WHOLE: u32 = 9;
+/// The order of a wholly free region that was reported to the host: behind all others, so that memory without host
+/// backing is used last.
+pub(super) const REPORTED: u32 = WHOLE + 1;
+/// The order of a wholly free region that was used before: ahead of all others, since the host backs it.
+pub(super) const TOUCHED: u32 = WHOLE + 2;
 
 const WORDS: usize = 8;
 const WORD_BITS: u32 = 64;

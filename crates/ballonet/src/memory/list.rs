@@ -10,15 +10,8 @@
 
 use core::ops::{Index, IndexMut};
 
-use super::frame_set::WHOLE;
+use super::frame_set::{REPORTED, TOUCHED, WHOLE};
 use super::region::{Family, Link, Region};
-
-/// The order of a wholly free region that was reported to the host: behind all others, so that memory without host
-/// backing is used last.
-pub(super) const REPORTED: u32 = WHOLE + 1;
-
-/// The order of a wholly free region of which a frame was used: before all others, since the host backs it.
-pub(super) const TOUCHED: u32 = WHOLE + 2;
 
 /// The lists of whole regions, in the order of allocation.
 const WHOLES: [u32; 3] = [TOUCHED, WHOLE, REPORTED];

@@ -9,8 +9,7 @@
 use derive_more::Display;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
-use super::list::{REPORTED, TOUCHED};
+use super::frame_set::{FrameSet, REGION_FRAMES, REPORTED, TOUCHED, WHOLE};
 use super::{FrameRun, Pfn};
 
 /// Who owns a page frame.
@@ -42,6 +41,9 @@ impl FrameState {
         }
     }
 }
+
+/// The age, in ticks, of memory that has been free for longer than can be counted.
+pub(super) const ANCIENT: u32 = 1 << 31;
 
 /// A list link: the index of a region, or none. Zero is none, so that zeroed records are on no list.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -1,4 +1,4 @@
-//! Assigns addresses to BARs that firmware left without.
+//! Assigns addresses to BARs that firmware left unassigned.
 //!
 //! Firmware's setup stays unchanged: only BARs without a usable address get one, from free space in the windows of
 //! the host bridge and of the bridges above. Closed bridge windows are opened around the devices behind them.
@@ -11,8 +11,9 @@ use derive_more::{Display, Error};
 
 use super::bar::{Bar, BarKind, MemoryWidth};
 use super::bridge::{BridgeWindows, Space, close_unused_windows, has_window, open_window};
-use super::plan::{Plan, Want, plan};
+use super::plan::{Plan, plan};
 use super::range::AddressRange;
+use super::survey::Survey;
 use super::{Bdf, Command, ConfigSpace, HostWindows, Node, Tree};
 
 /// Why a BAR has no address after the assignment.
@@ -58,7 +59,7 @@ impl Tree {
     /// Assigns addresses to all BARs without one; call [`Tree::size_bars`] first. `host` gives the available
     /// addresses; BARs and bridge windows set up by firmware are avoided.
     ///
-    /// Decoding of the functions stays as it was. Bridges whose windows were opened forward accesses.
+    /// The functions' decode enables do not change. Bridges whose windows were opened forward accesses.
     pub fn assign_addresses<C: ConfigSpace>(&mut self, config: &mut C, host: &HostWindows) -> Assignment {
         let mut assignment = Assignment::default();
         let mut survey = Survey::new(config, self, host);
@@ -82,7 +83,7 @@ impl Tree {
         assignment
     }
 
-    /// A BAR without room has no address, whatever its register says: that value made no sense, and may now belong to
+    /// A BAR without room has no address, whatever its register holds: that address was unusable, and may now belong to
     /// another BAR.
     fn forget_address(&mut self, bar: &Bar) {
         if let Some(node) = self.position(bar.function).and_then(|place| self.nodes.get_mut(place)) {
@@ -148,65 +149,7 @@ impl Tree {
     }
 }
 
-/// The state before anything is assigned.
-pub(super) struct Survey {
-    /// The windows of every bridge, by its index in the tree.
-    pub(super) windows: BTreeMap<usize, BridgeWindows>,
-    /// The addresses that BARs already decode: memory and ports.
-    pub(super) memory: Vec<AddressRange>,
-    pub(super) ports: Vec<AddressRange>,
-    /// The BARs that need an address.
-    wants: Vec<Want>,
-}
-
 impl Survey {
-    fn new<C: ConfigSpace>(config: &C, tree: &Tree, host: &HostWindows) -> Self {
-        let bridges = tree.nodes.iter().enumerate().filter(|(_, node)| node.function.is_bridge());
-        let mut survey = Self {
-            windows: bridges.map(|(index, node)| (index, BridgeWindows::read(config, node.bdf()))).collect(),
-            memory: Vec::new(),
-            ports: Vec::new(),
-            wants: Vec::new(),
-        };
-        // BARs that are decoded keep their places; the others must fit beside them.
-        let mut undecoded = Vec::new();
-        for (index, node) in tree.nodes.iter().enumerate() {
-            let mut bars = node.bars.iter().peekable();
-            let command = bars.peek().map_or(Command::empty(), |_| node.function.command(config));
-            for &bar in bars {
-                match bar.range() {
-                    Some(range) if command.contains(decoding(&bar)) => survey.taken(&bar).push(range),
-                    _ => undecoded.push(Want { node: index, bar }),
-                }
-            }
-        }
-        for want in undecoded {
-            match want.bar.range() {
-                Some(range) if survey.makes_sense(tree, host, &want, range) => survey.taken(&want.bar).push(range),
-                _ => survey.wants.push(want),
-            }
-        }
-        survey
-    }
-
-    /// The list of decoded addresses of the kind that `bar` uses.
-    fn taken(&mut self, bar: &Bar) -> &mut Vec<AddressRange> {
-        if bar.is_io() { &mut self.ports } else { &mut self.memory }
-    }
-
-    /// Whether an undecoded BAR can be decoded at its present address: accesses reach it, and nothing else is there.
-    fn makes_sense(&self, tree: &Tree, host: &HostWindows, want: &Want, range: AddressRange) -> bool {
-        let reaches = |window: &AddressRange| window.contains(range);
-        let bridge = tree.container(want.node).and_then(|bridge| self.windows.get(&bridge));
-        let (reachable, taken) = match (bridge, want.bar.is_io()) {
-            (Some(windows), true) => (windows.io.iter().any(reaches), &self.ports),
-            (Some(windows), false) => (windows.memory.iter().chain(&windows.prefetchable).any(reaches), &self.memory),
-            (None, true) => (host.io.iter().any(reaches), &self.ports),
-            (None, false) => (host.memory.iter().chain(&host.memory64).any(reaches), &self.memory),
-        };
-        reachable && taken.iter().all(|other| !other.overlaps(range))
-    }
-
     /// Plans all three kinds of addresses. Addresses planned for one kind of memory are taken for the other: firmware
     /// may have opened overlapping windows of a bridge.
     fn plan_all<C: ConfigSpace>(
@@ -243,18 +186,6 @@ impl Survey {
         let low = plan(self, Space::Memory, low, &host.memory);
         assignment.errors.extend(io.refused.iter().chain(&low.refused).map(|want| AssignError::NoRoom(want.bar)));
         [io, high, low]
-    }
-}
-
-/// The command bit that enables decoding of a BAR.
-const fn decoding(bar: &Bar) -> Command {
-    if bar.is_io() { Command::IO } else { Command::MEMORY }
-}
-
-impl Tree {
-    /// The index of the bridge above the function at this index; `None` on a root bus.
-    pub(super) fn container(&self, index: usize) -> Option<usize> {
-        self.nodes.get(index)?.upstream.and_then(|bridge| self.position(bridge))
     }
 }
 

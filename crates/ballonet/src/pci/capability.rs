@@ -1,7 +1,7 @@
 //! The capability list, in the first 256 bytes of configuration space.
 //!
-//! The links are device data. The walk visits each dword at most once, stays where capabilities may be, and ends with a
-//! named error when a link leads elsewhere.
+//! The links are device data. The walk visits each dword at most once, stays in the area for capabilities, and ends
+//! with an error when a link points elsewhere.
 
 use derive_more::{Display, Error};
 
@@ -9,7 +9,7 @@ use super::header::HeaderLayout;
 use super::register::{CAPABILITIES, CARDBUS_CAPABILITIES, Status};
 use super::{Bdf, ConfigSpace, Function};
 
-/// Capability IDs that somebody here has a use for (PCI Code and ID Assignment 1.11, 2).
+/// Capability IDs in use here (PCI Code and ID Assignment 1.11, 2).
 pub mod id {
     /// Power management.
     #[doc(alias = "PCI_CAP_ID_PM")]
@@ -85,15 +85,16 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// The length byte of a vendor-specific capability: its size in bytes.
+    /// The length byte of a vendor-specific capability, its size in bytes, and the byte after it, which is the vendor's.
+    /// One read gives both.
     ///
     /// # Errors
     /// When the capability would leave configuration space.
     #[doc(alias = "cap_len")]
-    pub(crate) fn vendor_length<C: ConfigSpace>(&self, config: &C) -> Result<u8, CapabilityError> {
-        let length = self.read8(config, 2)?;
+    pub(crate) fn vendor_header<C: ConfigSpace>(&self, config: &C) -> Result<(u8, u8), CapabilityError> {
+        let [length, own] = self.read16(config, 2)?.to_le_bytes();
         self.check(0, length.into())?;
-        Ok(length)
+        Ok((length, own))
     }
 
     /// Reads 8 bits at `at`.

@@ -26,6 +26,7 @@ mod plan;
 mod range;
 pub mod register;
 mod sizing;
+mod survey;
 mod tree;
 mod walk;
 

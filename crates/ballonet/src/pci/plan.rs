@@ -1,42 +1,16 @@
 //! Plans addresses of one kind. First, devices behind closed bridges are packed into windows, from the leaves up;
 //! then windows and BARs are placed in free space, from the root down.
 //!
-//! Largest alignment first, so that powers of two leave no gaps. What does not fit is left out, the largest first,
-//! until the rest fits.
+//! Largest alignment first, so that powers of two leave no gaps. If not everything fits, the largest are left out until
+//! the rest does.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::assign::Survey;
-use super::bar::Bar;
 use super::bridge::Space;
 use super::range::{AddressRange, Pool};
+use super::survey::{Key, Survey, Want};
 use super::{Bdf, Node, Tree};
-
-/// A BAR that needs an address.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Want {
-    /// Index of its function in the tree.
-    pub(super) node: usize,
-    /// The BAR.
-    pub(super) bar: Bar,
-}
-
-impl Want {
-    /// Identifies it: the index of its function, and its BAR index.
-    fn key(&self) -> Key {
-        (self.node, self.bar.index)
-    }
-
-    /// The space that it gets. Memory BARs of two functions never share a page, so that each can be mapped
-    /// separately.
-    pub(super) fn size(&self) -> u64 {
-        if self.bar.is_io() { self.bar.size } else { self.bar.size.max(4096) }
-    }
-}
-
-/// Identifies a BAR that needs an address: the index of its function in the tree, and its BAR index.
-type Key = (usize, u8);
 
 /// BARs with their planned addresses.
 type Places = Vec<(Want, u64)>;
@@ -88,8 +62,8 @@ impl Item {
 /// What each bus needs, largest alignment first. A bus is identified by the bridge to it, a root bus by `None`.
 type Buses = BTreeMap<Option<usize>, Vec<Item>>;
 
-/// Plans addresses of kind `space` for `wants`. `host` is what host bridges forward, the preferred first;
-/// `has_window` tells whether a bridge with a closed window has one at all.
+/// Plans addresses of kind `space` for `wants`. `host` is what host bridges forward, the preferred first; `has_window`
+/// tells whether a bridge with a closed window implements that window.
 pub(super) fn plan(
     survey: &Survey,
     tree: &Tree,
@@ -127,13 +101,6 @@ pub(super) fn plan(
 fn closed_bridges(survey: &Survey, tree: &Tree, space: Space, node: usize) -> impl Iterator<Item = usize> {
     core::iter::successors(tree.container(node), |bridge| tree.container(*bridge))
         .take_while(move |bridge| survey.window(*bridge, space).is_none())
-}
-
-impl Survey {
-    /// The window that the bridge at an index already had.
-    fn window(&self, bridge: usize, space: Space) -> Option<AddressRange> {
-        self.windows.get(&bridge).and_then(|windows| windows.get(space))
-    }
 }
 
 /// Everything that is needed, bus by bus.
@@ -214,8 +181,8 @@ impl<'s> Layout<'s> {
     /// Which wants to leave out when the first of `items` does not fit; the others were to follow on the same bus.
     /// `room` is the largest free piece there.
     ///
-    /// There may be thousands, of which almost none fits, and each pass takes longer the more there are. So each pass
-    /// leaves out as many as must go in any case.
+    /// There may be thousands, of which hardly any fit, and a pass takes longer the more there are. So each pass leaves
+    /// out as many as must go in any case.
     fn unlucky(&self, items: &[Item], room: u64) -> BTreeSet<Key> {
         match items.first() {
             // If one does not fit, none of the same size does.

@@ -192,7 +192,7 @@ impl Balloon {
         self.interrupts.pull();
     }
 
-    /// Checks that at rest no buffer waits for a missing kick.
+    /// Checks that no buffer waits for a missing kick while idle.
     pub fn check_idle(&mut self, bus: &mut Bus) {
         if self.gone() || !self.common.live() {
             return;

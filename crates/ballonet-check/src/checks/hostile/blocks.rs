@@ -3,7 +3,8 @@
 use super::steps::{LIVE, finish, kick_both, quiet, running, send, set, target};
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
-use crate::device::{LEGACY_PAGE, Role, TestDevice, mmio};
+use crate::device::{Role, TestDevice, mmio};
+use crate::ring::LEGACY_PAGE;
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::Features;
 

@@ -180,7 +180,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         })
     }),
     registers("hostile-pci-function-reset-in-traffic", RESET, "a function level reset comes in traffic", |d| {
-        in_traffic(d, |d| d.reset_function())
+        in_traffic(d, |d| {
+            d.reset_function()?;
+            Ok(())
+        })
     }),
     registers("hostile-pci-d3-in-traffic", POWER, "the function goes to D3 in traffic and back", |d| power(d, 1)),
     registers("hostile-pci-d3-again-and-again", POWER, "the function goes to D3 and back ten times", |d| power(d, 10)),

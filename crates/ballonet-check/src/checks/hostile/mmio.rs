@@ -37,14 +37,14 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         touched(d, |registers| {
             (0..mmio::CONFIG).for_each(|at| {
                 registers.read8(at);
-            })
+            });
         })
     }),
     registers("hostile-mmio-reads-of-16-bits", WIDTH, "every register is read in words", |d| {
         touched(d, |registers| {
             (0..mmio::CONFIG).step_by(2).for_each(|at| {
                 registers.read16(at);
-            })
+            });
         })
     }),
     registers("hostile-mmio-writes-of-8-bits", WIDTH, "every register but Status is written in bytes", |d| {
@@ -85,7 +85,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         touched(d, |registers| {
             GAPS.into_iter().for_each(|at| {
                 registers.read32(at);
-            })
+            });
         })
     }),
     registers("hostile-mmio-gaps-are-written", PLACE, "places without a register are written", |d| {
@@ -283,7 +283,7 @@ fn version_2(d: &TestDevice<'_>) -> Verdict {
     super::steps::since_version_1(d, "QueueReady")
 }
 
-/// Writes QueueReady of a queue in traffic.
+/// Writes `QueueReady` of a queue in traffic.
 fn readied(d: &mut TestDevice<'_>, values: &[u32]) -> Verdict<Reaction> {
     version_2(d)?;
     in_traffic(d, |d| {

@@ -6,8 +6,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::check::{Verdict, trouble_unless};
 use crate::platform::Memory;
+use crate::verdict::{Verdict, trouble_unless};
 use ballonet::platform::DmaMemory;
 
 /// Size of the arena in bytes.

@@ -1,0 +1,221 @@
+//! How a check can end: its outcome, how binding the requirement is and how much harm was done; and how a step of it
+//! ends early.
+
+use alloc::string::{String, ToString};
+use core::fmt;
+
+/// How binding a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// A MUST of the specification. A device that fails it fails the run.
+    Must,
+    /// A SHOULD of the specification. A failure is a warning.
+    Should,
+    /// Not in the specification, but drivers in the field rely on it. A failure is a warning.
+    Custom,
+}
+
+impl Severity {
+    /// The word for it: `must`, `should`, `custom`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Must => "must",
+            Self::Should => "should",
+            Self::Custom => "custom",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// The outcome of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The device meets the requirement, or serves or ignores what a hostile check does.
+    Ok,
+    /// It refused a hostile check's write, or returned its buffer unused.
+    Refused,
+    /// It wants to be reset after a hostile check, and works again after that.
+    NeedsReset,
+    /// It does not meet the requirement: what it did instead, with the values.
+    Failed(String),
+    /// After a hostile check it serves some queue no more, and does not ask for a reset, which helps: which queue.
+    Stalled(String),
+    /// After a hostile check and a reset it does not work: how that shows.
+    Wedged(String),
+    /// In a hostile check it wrote where it must not: what was overwritten, where, and with what.
+    Corrupted(String),
+    /// The check could not run: why not.
+    Skipped(String),
+    /// The tester itself failed: how. This says nothing about the device.
+    Trouble(String),
+}
+
+impl Outcome {
+    /// The word for it in every format.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::NeedsReset => "needs-reset",
+            Self::Failed(_) => "failed",
+            Self::Stalled(_) => "stalled",
+            Self::Wedged(_) => "wedged",
+            Self::Corrupted(_) => "corrupted",
+            Self::Skipped(_) => "skipped",
+            Self::Trouble(_) => "trouble",
+        }
+    }
+
+    /// What the device did wrong, if it did.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Failed(detail) | Self::Stalled(detail) | Self::Wedged(detail) | Self::Corrupted(detail) => {
+                Some(detail)
+            }
+            Self::Ok | Self::Refused | Self::NeedsReset | Self::Skipped(_) | Self::Trouble(_) => None,
+        }
+    }
+
+    /// How binding the requirement is that it does not meet, in a check of severity `of_check`. That a device asks for
+    /// a reset which it needs is a SHOULD (2.1.2).
+    pub const fn severity(&self, of_check: Severity) -> Severity {
+        match self {
+            Self::Stalled(_) => Severity::Should,
+            _ => of_check,
+        }
+    }
+
+    /// How much harm was done.
+    pub const fn tier(&self) -> Tier {
+        match self {
+            Self::Corrupted(_) => Tier::Memory,
+            Self::Wedged(_) => Tier::Device,
+            _ => Tier::None,
+        }
+    }
+}
+
+/// How much harm a driver can do by a breach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// None.
+    None,
+    /// The device is down.
+    Device,
+    /// The VMM is down, hangs or spins.
+    Vmm,
+    /// Memory of the guest or the VMM is overwritten.
+    Memory,
+}
+
+impl Tier {
+    /// The word for it: `none`, `device`, `vmm`, `memory`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Device => "device",
+            Self::Vmm => "vmm",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// What a device made of a breach that it survived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reaction {
+    /// It served or ignored it.
+    Ignored,
+    /// It refused what was written, or returned the buffer unused.
+    Refused,
+    /// It wants to be reset.
+    NeedsReset,
+}
+
+/// Why a check ended early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The device failed it.
+    Failed(String),
+    /// A hostile check stopped a queue, and the device does not ask for a reset.
+    Stalled(String),
+    /// The check does not apply.
+    Skipped(String),
+    /// The tester cannot go on, for a reason other than the device.
+    Trouble(String),
+    /// The device's registers read as all ones: it is gone.
+    Gone,
+}
+
+impl Stop {
+    /// What happened, for people.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::Failed(reason) | Self::Stalled(reason) | Self::Skipped(reason) | Self::Trouble(reason) => reason,
+            Self::Gone => "the device is gone: its registers read as all ones".to_string(),
+        }
+    }
+}
+
+impl From<Stop> for Outcome {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Stalled(reason) => Self::Stalled(reason),
+            Stop::Skipped(reason) => Self::Skipped(reason),
+            Stop::Trouble(reason) => Self::Trouble(reason),
+            Stop::Failed(_) | Stop::Gone => Self::Failed(stop.reason()),
+        }
+    }
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        verdict.map_or_else(Self::from, |()| Self::Ok)
+    }
+}
+
+/// How a step of a check ends.
+pub(crate) type Verdict<T = ()> = Result<T, Stop>;
+
+/// Fails the check unless a condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($detail:tt)+) => {
+        if $condition {
+        } else {
+            return Err($crate::verdict::Stop::Failed(alloc::format!($($detail)+)));
+        }
+    };
+}
+
+/// Fails the check.
+macro_rules! fail {
+    ($($detail:tt)+) => {
+        return Err($crate::verdict::Stop::Failed(alloc::format!($($detail)+)))
+    };
+}
+
+/// Skips the check unless a condition holds.
+macro_rules! skip_unless {
+    ($condition:expr, $($reason:tt)+) => {
+        if $condition {
+        } else {
+            return Err($crate::verdict::Stop::Skipped(alloc::format!($($reason)+)));
+        }
+    };
+}
+
+/// Ends the check without a verdict unless a condition holds for which the tester is responsible.
+macro_rules! trouble_unless {
+    ($condition:expr, $($detail:tt)+) => {
+        if $condition {
+        } else {
+            return Err($crate::verdict::Stop::Trouble(alloc::format!($($detail)+)));
+        }
+    };
+}
+
+pub(crate) use {ensure, fail, skip_unless, trouble_unless};

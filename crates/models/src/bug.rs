@@ -47,7 +47,12 @@ pub enum Bug {
     /// The window in configuration space drops writes.
     AccessDropsWrites,
 
+    /// `config_generation` stays as it is when the host sets a target.
+    GenerationStays,
+
     // Interrupts.
+    /// A new target does not interrupt.
+    TargetsAreSilent,
     /// Reading the ISR byte does not clear it.
     IsrStays,
     /// The ISR byte stays 0.
@@ -114,6 +119,8 @@ pub enum Bug {
     // The balloon.
     /// The statistics buffer always comes back at once.
     StatisticsComeBack,
+    /// The statistics buffer is kept, even if the host asks for statistics.
+    StatisticsAreKept,
     /// Reports of free pages are never used.
     LosesReports,
     /// With `MUST_TELL_HOST` deflate requests are never used.

@@ -1,4 +1,4 @@
-//! The driver's side of a hostile check against a queue: a started device, some lawful things to point at, and raw
+//! The driver's side of a hostile check against a queue: a started device, valid buffers to point at, and raw
 //! access to the ring.
 //!
 //! The attack goes to the queue for requests, of a balloon to the deflate queue: a device that takes whatever a wrong
@@ -50,6 +50,8 @@ pub(crate) struct Attacker<'d, 'p> {
     table: usize,
     /// Entries that were made available, split only.
     offered: u16,
+    /// Something was changed that the device may have been using.
+    raced: bool,
 }
 
 impl<'d, 'p> Attacker<'d, 'p> {
@@ -59,7 +61,8 @@ impl<'d, 'p> Attacker<'d, 'p> {
         skip_unless!(device.has_requests(), "no request to a device of this type is known");
         let [buffer, answer, table] = [0; 3];
         let (target, readable, writable) = (Role::Second, 0, 0);
-        let mut attacker = Self { device, features, target, buffer, readable, answer, writable, table, offered: 0 };
+        let mut attacker =
+            Self { device, features, target, buffer, readable, answer, writable, table, offered: 0, raced: false };
         attacker.start(SIZE)?;
         Ok(attacker)
     }
@@ -244,9 +247,16 @@ impl<'d, 'p> Attacker<'d, 'p> {
         self.device.wait(quiet, TestDevice::wants_reset).map(drop)
     }
 
-    /// Kicks once more, and lets the device work.
-    pub(crate) fn finish(mut self) -> Verdict {
+    /// The same before a change of what the device now uses, or has used already.
+    pub(crate) fn kick_to_race(&mut self) -> Verdict {
+        self.raced = true;
+        self.kick()
+    }
+
+    /// Kicks once more, and lets the device work. Whether there was a race.
+    pub(crate) fn finish(mut self) -> Verdict<bool> {
         self.kick()?;
-        self.wait()
+        self.wait()?;
+        Ok(self.raced)
     }
 }

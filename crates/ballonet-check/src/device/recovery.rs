@@ -1,7 +1,7 @@
 //! A hostile check from its breach to the proof that the device recovers.
 //!
-//! Whatever the driver did: a reset ends in bounded time, the registers then hold what they held before, each queue
-//! serves a well-formed request, and no byte changed that the device may not write.
+//! Whatever the driver did: a reset finishes in bounded time, the registers then hold what they held before, each queue
+//! serves a well-formed request, and no byte that the device may not write has changed.
 
 use core::ops::Range;
 
@@ -63,24 +63,24 @@ impl TestDevice<'_> {
         self.take_done(Role::First).map(drop)
     }
 
-    /// Sees whether the inflate queue still works after an attack on the deflate queue. Other devices have one queue for
-    /// requests, and nobody knows where the attack left it. The legacy interface has no way to ask for a reset.
+    /// Sees whether the inflate queue still works after an attack on the deflate queue. Other devices have one queue
+    /// for requests, and nobody knows where the attack left it. The legacy interface has no way to ask for a reset.
     pub(crate) fn probe_beside(&mut self) -> Verdict {
         if !self.has_two_queues() || self.is_legacy() {
             return Ok(());
         }
         match self.transfer(Role::First, BESIDE, &Shape::PLAIN) {
             Ok(_) => Ok(()),
-            // It may have found only now what was wrong with the other queue.
+            // It may have detected only now what was wrong with the other queue.
             Err(_) if self.wants_reset()? => Ok(()),
             Err(Stop::Failed(reason)) => Err(Stop::Stalled(format!(
-                "the inflate queue works no more, and the device asks for no reset: {reason}"
+                "the inflate queue no longer works, and the device does not ask for a reset: {reason}"
             ))),
             Err(stop) => Err(stop),
         }
     }
 
-    /// Resets the device and proves that it is as new; what is wrong otherwise.
+    /// Resets the device and proves that it works as before; otherwise returns what is wrong.
     fn recover(&mut self) -> Result<(), Outcome> {
         let stopped = self.reset();
         if let Some(damage) = self.damage() {
@@ -93,7 +93,7 @@ impl TestDevice<'_> {
         revived.map_err(|stop| self.wedged(stop))
     }
 
-    /// What the device overwrote that it must not write.
+    /// What the device overwrote without permission.
     fn damage(&mut self) -> Option<String> {
         self.expect_no_damage(None).err().map(Stop::reason)
     }
@@ -154,8 +154,7 @@ impl TestDevice<'_> {
         self.drain(Role::Reporting, 0)
     }
 
-    /// The verdict on a device that does not recover. Tries to get it to work by stronger means, for the checks that
-    /// follow.
+    /// The verdict on a device that does not recover. Tries stronger means to make it work, for the checks that follow.
     fn wedged(&mut self, stop: Stop) -> Outcome {
         let reason = stop.reason();
         self.obstacles.stuck = None;
@@ -167,7 +166,7 @@ impl TestDevice<'_> {
         match works {
             Ok(()) => Outcome::Wedged(reason),
             Err(_) => {
-                self.obstacles.stuck = Some(format!("the device works no more after a hostile check: {reason}"));
+                self.obstacles.stuck = Some(format!("the device no longer works after a hostile check: {reason}"));
                 Outcome::Wedged(reason)
             }
         }

@@ -1,4 +1,4 @@
-//! Queues that are set up wrong.
+//! Queues that are set up incorrectly.
 
 use core::mem::offset_of;
 
@@ -94,7 +94,7 @@ impl TestDevice<'_> {
         self.settled() | Status::DRIVER_OK
     }
 
-    /// Lets the device write anywhere in the arena: the driver has told it to write over what is the driver's.
+    /// Lets the device write anywhere in the arena, since the driver has told it to overwrite the driver's own data.
     pub(crate) fn allow_all(&mut self) {
         self.arena.open(0, ARENA);
     }
@@ -106,7 +106,7 @@ impl TestDevice<'_> {
         self.warm_up()
     }
 
-    /// Inflates single frames one after the other, and goes on if the device returns none.
+    /// Inflates single frames in turn, and continues if the device returns none.
     pub(crate) fn send_singles(&mut self, count: usize) -> Verdict {
         for frame in 0..count {
             if self.with_queue(Role::First, |queue, _| queue.room())? == 0 {

@@ -6,7 +6,7 @@ use crate::check::{Check, Clause, Verdict, skip_unless};
 use crate::device::{Attacker, Role};
 use ballonet::virtio::spec::Features;
 
-const MEMORY: Clause = clause("2.7.5", "a descriptor names memory of the driver's");
+const MEMORY: Clause = clause("2.7.5", "a descriptor points to the driver's memory");
 const WITHIN: Clause = clause("2.7.5", "a buffer ends below 2^64");
 const SUM: Clause = clause("2.7.5.2", "the buffers of a chain must not add up to more than 2^32 bytes");
 const WHOLE: Clause = clause("5.5.6", "a request is an array of 32-bit frame numbers");
@@ -48,12 +48,14 @@ const PACKED_TABLE: Features = Features::RING_PACKED.union(Features::INDIRECT_DE
 pub(in crate::checks) const CHECKS: &[Check] = in_every_form! {
     "address-is-0", MEMORY, 0, "a buffer is at address 0", |a| (0, LENGTH);
     "address-beyond-ram", MEMORY, 0, "a buffer is beyond the end of memory", |a| (BEYOND, LENGTH);
-    "address-beyond-52-bits", MEMORY, 0, "a buffer is beyond what a CPU can address", |a| (1 << 56, LENGTH);
+    "address-beyond-52-bits", MEMORY, 0, "a buffer is beyond what any CPU can address", |a| (1 << 56, LENGTH);
     "address-is-the-top-bit", MEMORY, 0, "a buffer is at 2^63", |a| (1 << 63, LENGTH);
-    "address-is-the-last-page", MEMORY, 0, "a buffer is at the last page of 64 bits", |a| (!0xfff, LENGTH);
-    "address-is-all-ones", WITHIN, 0, "a buffer of 32 bytes is at the last byte of 64 bits", |a| (u64::MAX, LENGTH);
-    "end-is-2-to-the-64", WITHIN, 0, "a buffer ends with the last byte of 64 bits", |a| (!0x1f, LENGTH);
-    "end-passes-2-to-the-64", WITHIN, 0, "a buffer passes the end of 64 bits", |a| (!0xf, LENGTH);
+    "address-is-the-last-page", MEMORY, 0, "a buffer is at the last page of the 64-bit space", |a| (!0xfff, LENGTH);
+    "address-is-all-ones", WITHIN, 0, "a buffer of 32 bytes is at the last byte of the 64-bit space", |a| {
+        (u64::MAX, LENGTH)
+    };
+    "end-is-2-to-the-64", WITHIN, 0, "a buffer ends with the last byte of the 64-bit space", |a| (!0x1f, LENGTH);
+    "end-passes-2-to-the-64", WITHIN, 0, "a buffer passes the end of the 64-bit space", |a| (!0xf, LENGTH);
     "address-in-the-video-hole", MEMORY, 0, "a buffer is in the hole below 1 MiB", |a| (VIDEO, LENGTH);
     "address-in-firmware", MEMORY, 0, "a buffer is in firmware's ROM below 4 GiB", |a| (0xffff_fff0, 16);
     "address-across-4-gib", MEMORY, 0, "a buffer begins below 4 GiB and ends above", |a| (0xffff_fff0, LENGTH);
@@ -70,8 +72,8 @@ pub(in crate::checks) const CHECKS: &[Check] = in_every_form! {
         skip_unless!(a.device.has_two_queues(), "the device has one queue for requests");
         (a.ring_of(Role::First)?, 256)
     };
-    "length-is-2-gib", MEMORY, 0, "a buffer of memory has 2^31 bytes", |a| (a.buffer(), 1 << 31);
-    "length-is-all-ones", MEMORY, 0, "a buffer of memory has 2^32 - 1 bytes", |a| (a.buffer(), u32::MAX);
+    "length-is-2-gib", MEMORY, 0, "a buffer that begins in memory has 2^31 bytes", |a| (a.buffer(), 1 << 31);
+    "length-is-all-ones", MEMORY, 0, "a buffer that begins in memory has 2^32 - 1 bytes", |a| (a.buffer(), u32::MAX);
     "everything-from-0", MEMORY, 0, "a buffer is the first 2^32 - 1 bytes", |a| (0, u32::MAX);
     "everything-beyond-ram", MEMORY, 0, "a buffer of 2^32 - 1 bytes is beyond memory", |a| (BEYOND, u32::MAX);
 };

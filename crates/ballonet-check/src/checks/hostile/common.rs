@@ -52,13 +52,13 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-common-is-all-ones", FIXED, "every dword of the common structure becomes all ones", |d| {
+    registers("hostile-common-is-all-ones", FIXED, "every dword of the common structure is set to all ones", |d| {
         in_traffic(d, |d| {
             each_but_status(d, 4, |d, offset| d.modern_registers().common.write32(offset, u32::MAX));
             Ok(())
         })
     }),
-    registers("hostile-common-read-only-fields", FIXED, "read-only fields of the common structure are all ones", |d| {
+    registers("hostile-common-read-only-fields", FIXED, "read-only fields of the common structure are written", |d| {
         in_traffic(d, |d| {
             d.modern_registers().common.write32(offset_of!(CommonConfig, device_feature), u32::MAX);
             d.modern_registers().common.write16(offset_of!(CommonConfig, num_queues), u16::MAX);
@@ -75,7 +75,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             outcome => outcome,
         }
     }),
-    registers("hostile-bar-is-read-throughout", STRUCTURE, "the BAR is read in every width, gaps too", |d| {
+    registers("hostile-bar-is-read-throughout", STRUCTURE, "the BAR is read in every width, including gaps", |d| {
         in_traffic(d, |d| {
             d.with_bar(|_, bar| (0..bar.len()).step_by(4).for_each(|offset| TestDevice::read_every_width(bar, offset)))
         })

@@ -42,12 +42,12 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         d.config.write32(offset_of!(BalloonConfig, actual), 0);
         quiet(d)
     }),
-    registers("hostile-actual-in-64-bits", FIELD, "num_pages and actual are written at once", |d| {
+    registers("hostile-actual-in-64-bits", FIELD, "num_pages and actual are written by one access", |d| {
         running(d)?;
         d.config.write64(offset_of!(BalloonConfig, num_pages), 0);
         quiet(d)
     }),
-    registers("hostile-actual-before-driver-ok", ACTUAL, "actual is written before the driver is there", |d| {
+    registers("hostile-actual-before-driver-ok", ACTUAL, "actual is written before DRIVER is set", |d| {
         d.reset()?;
         d.config.write32(offset_of!(BalloonConfig, actual), 1);
         d.config.write32(offset_of!(BalloonConfig, actual), 0);
@@ -67,7 +67,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-configuration-is-read-to-its-end",
         FIELD,
-        "the configuration is read in every width at every place",
+        "the configuration is read in every width at every offset",
         |d| {
             running(d)?;
             (0..d.config.len()).for_each(|offset| {

@@ -8,12 +8,12 @@ use crate::check::{Check, Clause, Reaction, Verdict};
 use crate::device::{Role, TestDevice};
 use crate::ring::Part;
 
-const OWN: Clause = clause("5.5.6", "frame numbers are of memory that the driver has");
-const ONCE: Clause = clause("5.5.6", "a frame is inflated once until it is deflated");
-const NOT_IN: Clause = clause("5.5.6.1", "a frame is deflated that is in the balloon");
+const OWN: Clause = clause("5.5.6", "frame numbers are those of the driver's memory");
+const ONCE: Clause = clause("5.5.6", "a frame is not inflated again before it is deflated");
+const NOT_IN: Clause = clause("5.5.6.1", "only a frame in the balloon is deflated");
 const FLYING: Clause = clause("5.5.6.1", "a frame must not be deflated while its inflate request is in flight");
 const ARRAY: Clause = clause("5.5.6", "a request is an array of 32-bit frame numbers");
-const READABLE: Clause = clause("5.5.6", "frame numbers are in memory that the device reads");
+const READABLE: Clause = clause("5.5.6", "frame numbers are in device-readable memory");
 /// The last frame number there is.
 const LAST: u32 = u32::MAX;
 /// A frame beyond the memory of any machine that a test would have: at 2^43.
@@ -29,7 +29,7 @@ macro_rules! both_ways {
         &[
             $(registers(concat!("hostile-inflate-", $name), $clause, $asks, |$d| { let $role = Role::First; $act }),)*
             $(registers(concat!("hostile-deflate-", $name), $clause, $asks, |$d| { let $role = Role::Second; $act }),)*
-            registers("hostile-deflate-never-inflated", NOT_IN, "frames are deflated that were never inflated", |d| {
+            registers("hostile-deflate-never-inflated", NOT_IN, "frames that were never inflated are deflated", |d| {
                 let frames = [d.pfns[40], d.pfns[41], d.pfns[42]];
                 numbers(d, Role::Second, &frames)
             }),
@@ -40,7 +40,7 @@ macro_rules! both_ways {
                 offer_numbers(d, Role::Second, &frames)?;
                 sent(d, Role::Second)
             }),
-            registers("hostile-deflate-in-flight", FLYING, "a frame is inflated and deflated at once, again and again", |d| {
+            registers("hostile-deflate-in-flight", FLYING, "a frame is inflated and deflated at once, repeatedly", |d| {
                 running(d)?;
                 let frame = d.pfns[20];
                 for _ in 0..8 {
@@ -53,7 +53,7 @@ macro_rules! both_ways {
                 }
                 quiet(d)
             }),
-            registers("hostile-inflate-what-is-inflated", ONCE, "frames are inflated that are in the balloon", |d| {
+            registers("hostile-inflate-what-is-inflated", ONCE, "frames in the balloon are inflated again", |d| {
                 let frames = [d.pfns[0], d.pfns[1]];
                 numbers(d, Role::First, &frames)
             }),
@@ -74,42 +74,42 @@ pub(in crate::checks) const CHECKS: &[Check] = both_ways! {
     };
     "last-frame", OWN, "a frame number is all ones", |d, role| numbers(d, role, &[LAST]);
     "frame-of-the-local-apic", OWN, "a frame number is the local APIC's", |d, role| numbers(d, role, &[LOCAL_APIC]);
-    "frame-of-firmware", OWN, "a frame number is of firmware's ROM", |d, role| numbers(d, role, &[ROM]);
+    "frame-of-firmware", OWN, "a frame number is that of firmware's ROM", |d, role| numbers(d, role, &[ROM]);
     "frame-of-the-video-hole", OWN, "a frame number is in the hole below 1 MiB", |d, role| numbers(d, role, &[VIDEO]);
-    "frame-of-own-registers", OWN, "a frame number is of the device's BAR", |d, role| {
+    "frame-of-own-registers", OWN, "a frame number is that of the device's BAR", |d, role| {
         let frame = d.own_registers()? >> 12;
         numbers(d, role, &[frame as u32])
     };
-    "frames-around-the-end", OWN, "frame numbers go through the last one to 0x100000 and around", |d, role| {
+    "frames-around-the-end", OWN, "frame numbers are at the ends of 32 bits and of 4 GiB", |d, role| {
         numbers(d, role, &[LAST - 1, LAST, 0xf_ffff, LAST, 0xfec00, BEYOND + 1])
     };
-    "good-frames-between-bad", OWN, "good frame numbers stand between bad ones", |d, role| {
+    "good-frames-between-bad", OWN, "good frame numbers are between bad ones", |d, role| {
         let good = d.pfns[20];
         numbers(d, role, &[LAST, good, BEYOND, good + 1 - 1, LOCAL_APIC])
     };
-    "frame-twice-in-a-request", ONCE, "a frame number stands twice in a request", |d, role| {
+    "frame-twice-in-a-request", ONCE, "a frame number occurs twice in a request", |d, role| {
         let frame = d.pfns[20];
         numbers(d, role, &[frame, frame])
     };
-    "frame-a-thousand-times", ONCE, "a frame number stands a thousand times in a request", |d, role| {
+    "frame-a-thousand-times", ONCE, "a frame number occurs a thousand times in a request", |d, role| {
         let frame = d.pfns[20];
         numbers(d, role, &[frame; 1000])
     };
-    "frame-in-two-requests", ONCE, "two requests at once have the same frame", |d, role| {
+    "frame-in-two-requests", ONCE, "two requests in flight have the same frame", |d, role| {
         let frame = d.pfns[20];
         running(d)?;
         offer_numbers(d, role, &[frame])?;
         offer_numbers(d, role, &[frame])?;
         sent(d, role)
     };
-    "frames-of-the-ring", OWN, "frame numbers are those of the ring that names them", |d, role| {
+    "frames-of-the-ring", OWN, "frame numbers are those of the ring that points to them", |d, role| {
         running(d)?;
         let ring = d.with_queue(role, |queue, _| queue.areas.descriptors)?;
         let frame = give_page(d, ring);
         offer_numbers(d, role, &[frame])?;
         sent(d, role)
     };
-    "frame-of-the-request", OWN, "a frame number is that of the page it stands in", |d, role| {
+    "frame-of-the-request", OWN, "a frame number is that of the page that holds it", |d, role| {
         running(d)?;
         let at = d.arena.place(PAGE, PAGE, 0)?;
         let frame = give_page(d, at);
@@ -130,7 +130,7 @@ pub(in crate::checks) const CHECKS: &[Check] = both_ways! {
         d.add(role, &[part], None)?;
         sent(d, role)
     };
-    "in-writable-memory", READABLE, "frame numbers stand in a writable buffer", |d, role| {
+    "in-writable-memory", READABLE, "frame numbers are in a writable buffer", |d, role| {
         running(d)?;
         let at = d.arena.place(64, 16, 0)?;
         let frame = d.pfns[20];
@@ -140,7 +140,7 @@ pub(in crate::checks) const CHECKS: &[Check] = both_ways! {
         d.add(role, &[part], None)?;
         sent(d, role)
     };
-    "in-single-bytes", ARRAY, "frame numbers are cut into single bytes", |d, role| {
+    "in-single-bytes", ARRAY, "frame numbers are split into single bytes", |d, role| {
         running(d)?;
         d.needs_room(role, 16)?;
         let at = d.arena.place(16, 16, 0)?;

@@ -6,13 +6,12 @@ use crate::check::{Check, Clause, Reaction, Verdict};
 use crate::device::TestDevice;
 use ballonet::virtio::spec::CapabilityType;
 
-const READ_ONLY: Clause =
-    clause("4.1.4.1", "capability fields must not be written, but for those of the access window");
+const READ_ONLY: Clause = clause("4.1.4.1", "capability fields must not be written, except those of the access window");
 const HEADER: Clause = clause("4.1.2", "the configuration header's read-only fields are not written");
-const DECODING: Clause = clause("4.1.5.1", "the function decodes and masters the bus while its driver uses it");
-const BARS: Clause = clause("4.1.5.1", "BARs hold still while the device's driver uses it");
-const POWER: Clause = clause("4.1.5.1", "the function is in D0 while its driver uses it");
-const RESET: Clause = clause("3.3.1", "a device is reset by its status before anything else resets it");
+const DECODING: Clause = clause("4.1.5.1", "decoding and bus mastering stay enabled while a driver uses the function");
+const BARS: Clause = clause("4.1.5.1", "BARs do not change while a driver uses the device");
+const POWER: Clause = clause("4.1.5.1", "the function stays in D0 while a driver uses it");
+const RESET: Clause = clause("3.3.1", "a device is reset by its status before it is reset otherwise");
 /// The bits of the command register.
 const DECODE_MEMORY: u16 = 1 << 1;
 const MASTER: u16 = 1 << 2;
@@ -24,19 +23,19 @@ const D3: u16 = 3;
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
-    registers("hostile-pci-header-is-overwritten", HEADER, "the header's read-only fields are all ones", |d| {
+    registers("hostile-pci-header-is-overwritten", HEADER, "the header's read-only fields are set to all ones", |d| {
         in_traffic(d, |d| {
             [0x00, 0x08, 0x28, 0x2c, 0x34, 0x38].into_iter().for_each(|offset| d.overwrite_config(offset, u32::MAX));
             Ok(())
         })
     }),
-    registers("hostile-pci-self-test-is-started", HEADER, "the self test, latency and header type are all ones", |d| {
+    registers("hostile-pci-self-test-is-started", HEADER, "self test, latency and header type are set to ones", |d| {
         in_traffic(d, |d| {
             d.overwrite_config(0x0c, u32::MAX);
             Ok(())
         })
     }),
-    registers("hostile-pci-status-is-overwritten", HEADER, "the PCI status is all ones", |d| {
+    registers("hostile-pci-status-is-overwritten", HEADER, "the PCI status register is written with all ones", |d| {
         in_traffic(d, |d| {
             let command = d.config_read32(4) & 0xffff;
             d.config_write32(4, 0xffff_0000 | command);
@@ -46,7 +45,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-pci-capability-list-is-overwritten",
         READ_ONLY,
-        "IDs and links of all capabilities are zeros and ones",
+        "IDs and links of all capabilities are set to zeros and ones",
         |d| {
             in_traffic(d, |d| {
                 for offset in d.capability_offsets() {
@@ -63,7 +62,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-pci-virtio-capabilities-are-overwritten",
         READ_ONLY,
-        "BARs, offsets and lengths of all structures are ones",
+        "BARs, offsets and lengths of all structures are set to ones",
         |d| {
             in_traffic(d, |d| {
                 let kinds =
@@ -77,7 +76,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             })
         },
     ),
-    registers("hostile-pci-rom-address-is-written", BARS, "the address of the expansion ROM is all ones", |d| {
+    registers("hostile-pci-rom-address-is-written", BARS, "the address of the expansion ROM is set to all ones", |d| {
         in_traffic(d, |d| {
             d.overwrite_config(0x30, u32::MAX);
             Ok(())
@@ -89,7 +88,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-pci-bars-are-0-in-traffic", BARS, "all BARs are 0 for a moment, with decoding off", |d| {
+    registers("hostile-pci-bars-are-0-in-traffic", BARS, "all BARs are briefly 0, with decoding off", |d| {
         in_traffic(d, |d| {
             d.with_command(
                 |command| command & !(DECODE_MEMORY | 1),
@@ -123,7 +122,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             })
         },
     ),
-    registers("hostile-pci-decoding-off-in-traffic", DECODING, "the function decodes no memory for a moment", |d| {
+    registers("hostile-pci-decoding-off-in-traffic", DECODING, "memory decoding is briefly off", |d| {
         in_traffic(d, |d| {
             d.with_command(|command| command & !DECODE_MEMORY, |d| d.kick_number(0, 0));
             Ok(())
@@ -150,7 +149,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         // A device may notice, and not start.
         Ok(if gone.is_ok() { Reaction::Ignored } else { Reaction::Refused })
     }),
-    registers("hostile-pci-mastering-flips", DECODING, "bus mastering goes on and off in traffic", |d| {
+    registers("hostile-pci-mastering-flips", DECODING, "bus mastering is turned on and off during traffic", |d| {
         in_traffic(d, |d| {
             for _ in 0..20 {
                 d.with_command(|command| command & !MASTER, |d| d.kick_number(0, 0));
@@ -159,19 +158,19 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-pci-command-is-0-in-traffic", DECODING, "the command register is 0 for a moment", |d| {
+    registers("hostile-pci-command-is-0-in-traffic", DECODING, "the command register is briefly 0", |d| {
         in_traffic(d, |d| {
             d.with_command(|_| 0, |d| d.kick_number(0, 0));
             Ok(())
         })
     }),
-    registers("hostile-pci-command-has-all-bits", HEADER, "the command register has all bits but INTx off", |d| {
+    registers("hostile-pci-command-has-all-bits", HEADER, "all bits of the command register are set", |d| {
         in_traffic(d, |d| {
             d.with_command(|_| 0xffff, |d| d.kick_number(0, 0));
             Ok(())
         })
     }),
-    registers("hostile-pci-intx-off-flips", HEADER, "INTx goes on and off in traffic", |d| {
+    registers("hostile-pci-intx-off-flips", HEADER, "INTx is turned on and off during traffic", |d| {
         in_traffic(d, |d| {
             for _ in 0..20 {
                 d.with_command(|command| command ^ INTX_OFF | INTX_OFF, |d| d.kick_number(0, 0));
@@ -179,13 +178,13 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-pci-function-reset-in-traffic", RESET, "a function level reset comes in traffic", |d| {
+    registers("hostile-pci-function-reset-in-traffic", RESET, "a function level reset is made during traffic", |d| {
         in_traffic(d, |d| {
             d.reset_function()?;
             Ok(())
         })
     }),
-    registers("hostile-pci-d3-in-traffic", POWER, "the function goes to D3 in traffic and back", |d| power(d, 1)),
+    registers("hostile-pci-d3-in-traffic", POWER, "the function goes to D3 and back during traffic", |d| power(d, 1)),
     registers("hostile-pci-d3-again-and-again", POWER, "the function goes to D3 and back ten times", |d| power(d, 10)),
 ];
 

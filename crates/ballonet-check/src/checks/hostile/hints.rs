@@ -17,7 +17,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-hints-with-a-stale-id", HINT_ID, "a round of hints begins with an old ID", |d| {
         hint(d, &[Some(2), None])
     }),
-    registers("hostile-hints-with-a-future-id", HINT_ID, "a round of hints begins with an ID to come", |d| {
+    registers("hostile-hints-with-a-future-id", HINT_ID, "a round of hints begins with a future ID", |d| {
         hint(d, &[Some(0x8000_0000), None])
     }),
     registers("hostile-hints-with-id-stop", HINT_ID, "a round of hints begins with STOP", |d| {
@@ -29,7 +29,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-hints-after-stop", HINT_STOP, "pages are hinted after STOP", |d| {
         hint(d, &[Some(0), None, None])
     }),
-    registers("hostile-hints-stop-twice", HINT_STOP, "STOP comes twice", |d| hint(d, &[Some(0), Some(0)])),
+    registers("hostile-hints-stop-twice", HINT_STOP, "STOP is sent twice", |d| hint(d, &[Some(0), Some(0)])),
     registers("hostile-hints-id-of-3-bytes", HINT_SIZE, "a command ID has 3 bytes", |d| command(d, 3)),
     registers("hostile-hints-id-of-4-kib", HINT_SIZE, "a command ID has 4096 bytes", |d| command(d, 4096)),
 ];

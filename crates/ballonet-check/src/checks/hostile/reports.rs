@@ -7,7 +7,7 @@ use crate::device::{Role, TestDevice};
 use crate::ring::Part;
 use ballonet::balloon::wire::PAGE_REPORTING;
 
-const REPORT: Clause = clause("5.5.6.7", "a report names whole frames of free memory");
+const REPORT: Clause = clause("5.5.6.7", "a report has whole frames of free memory");
 const REPORT_FEATURE: Clause = clause("5.5.6.7", "frames are reported only with PAGE_REPORTING");
 
 /// The checks, in the order in which they run.
@@ -43,14 +43,14 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-report-huge-beyond-ram", REPORT, "a report has 2^32 - 4096 bytes beyond memory", |d| {
         reported(d, (1 << 50, !0xfff), true)
     }),
-    registers("hostile-report-passes-2-to-the-64", REPORT, "a report passes the end of 64 bits", |d| {
+    registers("hostile-report-passes-2-to-the-64", REPORT, "a report passes the end of the 64-bit space", |d| {
         reported(d, (!0xfff, 8192), true)
     }),
-    registers("hostile-report-of-own-registers", REPORT, "a report is of the device's BAR", |d| {
+    registers("hostile-report-of-own-registers", REPORT, "the device's BAR is reported", |d| {
         let at = d.own_registers()?;
         reported(d, (at, 4096), true)
     }),
-    registers("hostile-report-of-the-local-apic", REPORT, "a report is of the local APIC's page", |d| {
+    registers("hostile-report-of-the-local-apic", REPORT, "the local APIC's page is reported", |d| {
         reported(d, (0xfee0_0000, 4096), true)
     }),
     registers("hostile-report-readable", REPORT, "a report is readable", |d| {
@@ -65,18 +65,18 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let part = Part { address: d.arena.address(at), length: 4096, writable: true };
         send_report(d, &[part, part])
     }),
-    registers("hostile-report-over-a-ring", REPORT, "a report is of the page with the ring that names it", |d| {
+    registers("hostile-report-over-a-ring", REPORT, "the page with the ring of the report is reported", |d| {
         running_with(d, PAGE_REPORTING)?;
         let ring = d.with_queue(Role::Reporting, |queue, _| queue.areas.descriptors)?;
         let frame = give_page(d, ring);
         send_report(d, &[Part { address: u64::from(frame) << 12, length: 4096, writable: true }])
     }),
-    registers("hostile-report-of-inflated-memory", REPORT, "a report is of a frame in the balloon", |d| {
+    registers("hostile-report-of-inflated-memory", REPORT, "a frame in the balloon is reported", |d| {
         running_with(d, PAGE_REPORTING)?;
         let address = u64::from(d.pfns[0]) << 12;
         send_report(d, &[Part { address, length: 4096, writable: true }])
     }),
-    registers("hostile-report-of-used-memory", REPORT, "a report is of the page of another request", |d| {
+    registers("hostile-report-of-used-memory", REPORT, "the page of another request is reported", |d| {
         running_with(d, PAGE_REPORTING)?;
         let at = d.arena.place(PAGE, PAGE, 0)?;
         let frame = give_page(d, at);

@@ -6,7 +6,7 @@ use crate::ring::Part;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::{Features, Status};
 
-/// The status as a driver sets it bit by bit: the driver found, its features settled, the device live.
+/// The status values that a driver sets in turn: driver found, features negotiated, device live.
 pub(super) const FOUND: Status = Status::ACKNOWLEDGE.union(Status::DRIVER);
 pub(super) const SETTLED: Status = FOUND.union(Status::FEATURES_OK);
 pub(super) const LIVE: Status = SETTLED.union(Status::DRIVER_OK);
@@ -104,7 +104,7 @@ pub(super) fn kick_both(d: &mut TestDevice<'_>) {
     }
 }
 
-/// Gives the device time for what it makes of the breach.
+/// Gives the device time to react.
 pub(super) fn quiet(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
     d.wait_quiet()?;
     Ok(Reaction::Ignored)
@@ -149,7 +149,7 @@ pub(super) fn race(a: &mut Attacker<'_, '_>, mut change: impl FnMut(&mut Attacke
     for place in 0..RACES.min(a.size()?) {
         a.lawful(place)?;
         a.offer(place)?;
-        a.kick()?;
+        a.kick_to_race()?;
         change(a, place)?;
     }
     Ok(())

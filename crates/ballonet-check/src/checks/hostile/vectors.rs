@@ -23,7 +23,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-pci-vector-is-2047", VECTOR, "a vector is 0x7ff", |d| vector(d, |_| 0x7ff)),
     registers("hostile-pci-vector-is-2048", VECTOR, "a vector is 0x800", |d| vector(d, |_| 0x800)),
     registers("hostile-pci-vector-is-65534", VECTOR, "a vector is 0xfffe", |d| vector(d, |_| 0xfffe)),
-    registers("hostile-pci-vectors-of-every-value", VECTOR, "vectors take one value after the other", |d| {
+    registers("hostile-pci-vectors-of-every-value", VECTOR, "vectors are set to many values in turn", |d| {
         with_vector_registers(d, |d| {
             for value in (0..512_u16).map(|step| step.wrapping_mul(129)) {
                 d.try_vector(None, value)?;
@@ -45,7 +45,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-pci-table-is-written-in-traffic",
         TABLE,
-        "masked entries of the MSI-X table are all ones",
+        "masked entries of the MSI-X table are set to all ones",
         |d| {
             in_traffic(d, |d| {
                 d.with_vectors(|d, table, _| {
@@ -74,20 +74,20 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             })
         })
     }),
-    registers("hostile-pci-pending-bits-are-written", TABLE, "the pending bits are all ones", |d| {
+    registers("hostile-pci-pending-bits-are-written", TABLE, "the pending bits are set to all ones", |d| {
         in_traffic(d, |d| {
             d.with_vectors(|_, _, pending| {
                 (0..pending.len() & !3).step_by(4).for_each(|at| pending.write32(at, u32::MAX));
             })
         })
     }),
-    registers("hostile-pci-msix-is-masked-and-unmasked", TABLE, "the function's mask flips in traffic", |d| {
+    registers("hostile-pci-msix-is-masked-and-unmasked", TABLE, "the function's mask flips during traffic", |d| {
         msix_control(d, &[MSIX_ENABLE | MSIX_MASK, MSIX_ENABLE, MSIX_ENABLE | MSIX_MASK, MSIX_MASK, 0])
     }),
-    registers("hostile-pci-msix-goes-on-and-off", TABLE, "MSI-X goes on and off in traffic", |d| {
+    registers("hostile-pci-msix-goes-on-and-off", TABLE, "MSI-X is turned on and off during traffic", |d| {
         msix_control(d, &[MSIX_ENABLE, 0, MSIX_ENABLE, 0, MSIX_ENABLE | MSIX_MASK])
     }),
-    registers("hostile-pci-msix-reserved-bits", TABLE, "the MSI-X control word is all ones", |d| {
+    registers("hostile-pci-msix-reserved-bits", TABLE, "the MSI-X control word is set to all ones", |d| {
         msix_control(d, &[0xffff, 0x3fff, MSIX_MASK | 0x3fff])
     }),
 ];

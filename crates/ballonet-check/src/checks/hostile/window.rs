@@ -24,7 +24,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-window-of-2-bytes-unaligned",
         WINDOW_ALIGNED,
-        "the access window selects 2 bytes at an odd place",
+        "the access window selects 2 bytes at an odd offset",
         |d| window(d, 1, 2),
     ),
     registers("hostile-window-of-4-bytes-unaligned", WINDOW_ALIGNED, "the access window selects 4 bytes at 2", |d| {
@@ -48,10 +48,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-window-of-bar-6", WINDOW, "the access window selects BAR 6", |d| barred(d, 6)),
     registers("hostile-window-of-bar-7", WINDOW, "the access window selects BAR 7", |d| barred(d, 7)),
     registers("hostile-window-of-bar-255", WINDOW, "the access window selects BAR 255", |d| barred(d, 255)),
-    registers("hostile-window-of-every-bar", WINDOW, "the access window selects each BAR that is there or not", |d| {
+    registers("hostile-window-of-every-bar", WINDOW, "the access window selects every BAR, present or not", |d| {
         in_traffic(d, |d| (0..6).try_for_each(|bar| d.window_access(bar, 0, 4, None)))
     }),
-    registers("hostile-window-in-the-gaps", WINDOW, "the access window selects places without a structure", |d| {
+    registers("hostile-window-in-the-gaps", WINDOW, "the access window selects offsets without a structure", |d| {
         in_traffic(d, |d| {
             let (bar, _) = d.place_of(CapabilityType::Common)?;
             for offset in (0..0x4000)

@@ -239,7 +239,15 @@ mod tests {
     #[test]
     fn what_somebody_has_had_is_ballooned_before_what_nobody_had_wherever_it_is() {
         with(&[(16, 24), (4096, 4104)], |frames| {
-            let low = frames.allocate_below(1, 1, PhysAddr::new(4096 * MIB).unwrap()).unwrap();
+            // With all high memory ballooned, a frame comes from low memory.
+            let ballooned: Vec<_> = (0..4).map(|_| frames.take_free(512).unwrap()).collect();
+            ballooned.iter().for_each(|run| frames.confirm_ballooned(*run).unwrap());
+            let low = frames.allocate(1, 1).unwrap();
+            (0..4)
+                .map(|_| frames.take_ballooned(512).unwrap())
+                .collect::<Vec<_>>()
+                .iter()
+                .for_each(|run| frames.release(*run).unwrap());
             let high = frames.allocate(600, 1).unwrap();
             frames.free(low).unwrap();
             frames.free(high).unwrap();

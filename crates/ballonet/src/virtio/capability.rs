@@ -49,7 +49,7 @@ impl fmt::Display for StructureLocation {
 
 /// Where the doorbells are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Notification {
+pub(crate) struct Notification {
     /// All of them.
     pub place: StructureLocation,
     /// What a queue's `queue_notify_off` is multiplied by to give its doorbell's offset in bytes.
@@ -59,7 +59,7 @@ pub struct Notification {
 
 /// A shared memory region (4.1.4.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SharedMemory {
+pub(crate) struct SharedMemory {
     /// Which one, by the device type's count.
     #[doc(alias = "shmid")]
     pub id: u8,
@@ -69,7 +69,7 @@ pub struct SharedMemory {
 
 /// Data that means something to the device's vendor (4.1.4.8). For debugging and reports only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VendorData {
+pub(crate) struct VendorData {
     /// PCI vendor ID of who gives it its meaning, to be checked before anything is made of it.
     pub vendor: u16,
     /// Where the data is in configuration space.
@@ -102,7 +102,7 @@ pub enum CapabilityError {
 
 /// The virtio structures of a function, each checked to lie in its BAR and to be large enough for its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capabilities {
+pub(crate) struct Capabilities {
     /// The common configuration, at least [`CommonConfig::SIZE`] bytes.
     pub common: StructureLocation,
     /// The doorbells.
@@ -138,7 +138,11 @@ impl Capabilities {
     ///
     /// # Errors
     /// When one of the structures that every modern device has is missing or cannot be used.
-    pub fn find<C: ConfigSpace>(config: &C, function: &Function, bars: &Bars) -> Result<Option<Self>, CapabilityError> {
+    pub(crate) fn find<C: ConfigSpace>(
+        config: &C,
+        function: &Function,
+        bars: &Bars,
+    ) -> Result<Option<Self>, CapabilityError> {
         let mut found = Found::default();
         let mut broken = None;
         let mut any = false;

@@ -211,7 +211,9 @@ fn read_all(space: &mut Space, node: &Node) {
         assert!((0x40..0x100).contains(&offset) && offset.is_multiple_of(4));
         assert!(offsets.insert(offset) || !space.is_quiet(), "{offset:#x} comes twice");
     }
-    let mut mapper = Mapper { space, function, bars };
+    // Opening sizes the BARs anew, and wrong reads may come out otherwise then.
+    let known = space.is_quiet().then(|| Bars::size(space, &function));
+    let mut mapper = Mapper { space, function, bars: known };
     // Its registers read as all ones, so that the device counts as gone once its structures are mapped.
     let opened = Setup::open(
         &mut mapper,

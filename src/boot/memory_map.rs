@@ -16,7 +16,7 @@ pub struct MemoryMap {
 
 impl MemoryMap {
     /// The most regions of a map. A PC's map has 5 to 100.
-    pub const CAPACITY: usize = 256;
+    pub(crate) const CAPACITY: usize = 256;
 
     const FILLER: Region = match PhysRange::parse(0, 1) {
         Ok(range) => Region { range, kind: RegionKind::Reserved },

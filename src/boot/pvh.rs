@@ -23,7 +23,7 @@ pub const NOTE_TYPE_PHYS32_ENTRY: u32 = 18;
 pub const START_MAGIC: u32 = 0x336e_c578;
 
 /// Entries of the memory map that are read, whatever count is claimed: far beyond any real map, and quick to walk.
-pub const MAX_ENTRIES: u32 = 4096;
+pub(crate) const MAX_ENTRIES: u32 = 4096;
 
 /// Modules that are noted as areas to keep.
 pub(crate) const MAX_MODULES: u32 = 8;

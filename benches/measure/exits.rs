@@ -12,8 +12,8 @@ use super::support::trace::Trace;
 use super::support::{Outcome, Version, Vm};
 
 /// Memory of the guests, which the host does not have, and how much moves, in GiB.
-const MEMORY: u64 = 10 << 30;
-const GIBS: u64 = 4;
+const MEMORY: u64 = 18 << 30;
+const GIBS: u64 = 16;
 /// `DRIVER_OK` and the bits before it.
 const DRIVER_OK: u64 = 0xF;
 /// Pause before and after a phase.

@@ -140,7 +140,7 @@ impl Entry {
         install_fixed_vectors();
         for entry in madt.map_or(&[][..], |madt| &madt.io_apics) {
             match io_apic::add(entry) {
-                Ok(inputs) => info!(
+                Ok(inputs) => debug!(
                     "IOAPIC {} at {}: GSI {}-{}",
                     entry.id,
                     entry.address,

@@ -8,7 +8,7 @@ use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use derive_more::Display;
-use log::{info, warn};
+use log::{Level, info, log, warn};
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::port::Port;
 
@@ -125,7 +125,9 @@ pub(crate) fn connect(madt: Option<&Madt>, fadt: Option<&Fadt>) {
             POLLED.store(!interrupts, Ordering::Relaxed);
             let who = if answered { "listening" } else { "listening to the controller; no keyboard has answered yet" };
             let how = if interrupts { "" } else { ", by looking every 20 ms: no interrupt of it has arrived" };
-            info!("PS/2 keyboard: {who}{how}");
+            // A detail, unless something is amiss.
+            let level = if answered && interrupts { Level::Debug } else { Level::Info };
+            log!(level, "PS/2 keyboard: {who}{how}");
         }
         Err(error @ (KeyboardError::NotInTables | KeyboardError::Absent)) => info!("PS/2 keyboard: {error}"),
         Err(error) => warn!("PS/2 keyboard: {error}"),

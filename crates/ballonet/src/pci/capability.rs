@@ -85,15 +85,16 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// The length byte of a vendor-specific capability: its size in bytes.
+    /// The length byte of a vendor-specific capability, its size in bytes, and the byte after it, which is the vendor's.
+    /// One read gives both.
     ///
     /// # Errors
     /// When the capability would leave configuration space.
     #[doc(alias = "cap_len")]
-    pub(crate) fn vendor_length<C: ConfigSpace>(&self, config: &C) -> Result<u8, CapabilityError> {
-        let length = self.read8(config, 2)?;
+    pub(crate) fn vendor_header<C: ConfigSpace>(&self, config: &C) -> Result<(u8, u8), CapabilityError> {
+        let [length, own] = self.read16(config, 2)?.to_le_bytes();
         self.check(0, length.into())?;
-        Ok(length)
+        Ok((length, own))
     }
 
     /// Reads 8 bits at `at`.

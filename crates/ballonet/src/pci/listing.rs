@@ -7,19 +7,23 @@ use super::bridge::BridgeWindows;
 use super::capability::id;
 use super::{Bar, Capability, Command, ConfigSpace, Function, Node, Space, names};
 
-/// One line about a function, without a line end.
+/// One line about a function, without a line end; with the class code where the device has no known name.
 #[derive(Debug, Clone, Copy)]
 pub struct Line<'f>(pub &'f Function);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let function = self.0;
-        write!(f, "{} {} [{}]:", function.bdf, names::class(function.class), function.class)?;
+        let device = names::device(function);
+        write!(f, "{} {}", function.bdf, names::class(function.class))?;
+        if device.is_none() {
+            write!(f, " [{}]", function.class)?;
+        }
+        f.write_str(":")?;
         if let Some(vendor) = names::vendor(function.vendor) {
             write!(f, " {vendor}")?;
         }
-        let device = names::device(function).unwrap_or("device");
-        write!(f, " {device} [{:04x}:{:04x}]", function.vendor, function.device)?;
+        write!(f, " {} [{:04x}:{:04x}]", device.unwrap_or("device"), function.vendor, function.device)?;
         if function.revision != 0 {
             write!(f, " (rev {:02x})", function.revision)?;
         }
@@ -184,7 +188,7 @@ mod tests {
         let balloon = FakeFunction::new(0x1AF4, 0x1045, 0x00_FF_00);
         assert_eq!(
             line(balloon),
-            "00:03.0 Unclassified device [00ff]: Red Hat, Inc. Virtio 1.0 memory balloon [1af4:1045] (rev 01)"
+            "00:03.0 Unclassified device: Red Hat, Inc. Virtio 1.0 memory balloon [1af4:1045] (rev 01)"
         );
         let unknown = FakeFunction::new(0xABCD, 0x0001, 0x13_77_00);
         assert_eq!(line(unknown), "00:03.0 Non-essential instrumentation [1377]: device [abcd:0001] (rev 01)");

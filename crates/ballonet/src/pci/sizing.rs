@@ -54,7 +54,8 @@ impl Bars {
         for (index, sample) in (0..count).zip(&mut samples) {
             sample.probed = config.read32(function.bdf, register(index));
         }
-        for (index, sample) in (0..count).zip(&samples) {
+        // A register that is not implemented stays 0.
+        for (index, sample) in (0..count).zip(&samples).filter(|(_, sample)| sample.found | sample.probed != 0) {
             config.write32(function.bdf, register(index), sample.found);
         }
         if before.intersects(decoding) {

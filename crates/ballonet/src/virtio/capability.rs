@@ -222,8 +222,7 @@ enum Skipped {
 impl Found {
     /// Takes note of a capability, if it can be used.
     fn add<C: ConfigSpace>(&mut self, config: &C, capability: &Capability, bars: &Bars) -> Result<(), Skipped> {
-        let length = capability.vendor_length(config).map_err(Skipped::Broken)?;
-        let number = capability.read8(config, offset_of!(PciCapability, cfg_type)).map_err(Skipped::Broken)?;
+        let (length, number) = capability.vendor_header(config).map_err(Skipped::Broken)?;
         let kind = CapabilityType::from_register(number).ok_or(Skipped::UnknownType(number))?;
         let needed = kind.capability_size();
         if length < needed {

@@ -34,6 +34,8 @@ pub struct PackedRing {
     next_used: Position,
     /// Each descriptor as it was when the device first saw it, until its place is returned to the driver.
     exposed: Vec<Option<Descriptor>>,
+    /// Where a lie left what looks like an available descriptor on the next lap. The driver cannot write there again.
+    forged: Option<u16>,
 }
 
 impl PackedRing {
@@ -52,6 +54,7 @@ impl PackedRing {
             next_available: (0, true),
             next_used: (0, true),
             exposed: vec![None; size.into()],
+            forged: None,
         };
         ring.ask_for_kicks(bus);
         ring
@@ -79,6 +82,9 @@ impl PackedRing {
 
     /// The descriptor at a position, if it is available in this lap.
     fn available(&self, (offset, wrap): Position, bus: &Bus) -> Option<Descriptor> {
+        if self.forged == Some(offset) {
+            return None;
+        }
         let descriptor = Self::descriptor(self.at(offset), bus)?;
         let (available, used) = (descriptor.flags & AVAILABLE != 0, descriptor.flags & USED != 0);
         (available == wrap && used != wrap).then_some(descriptor)
@@ -332,7 +338,10 @@ impl PackedRing {
             Lie::OutOfOrder => self.store_used(in_flight.last().map_or(id, |later| later.head), 0, flags, bus),
             Lie::IdRepeated => self.store_used(last.map_or(id, |id| id as u16), 0, flags, bus),
             Lie::LengthTooLong => self.store_used(id, u32::MAX, flags | WRITE, bus),
-            Lie::IndexJumps => self.store_used(id, 0, flags ^ AVAILABLE, bus),
+            Lie::IndexJumps => {
+                self.forged = Some(self.next_used.0);
+                self.store_used(id, 0, flags ^ AVAILABLE, bus);
+            }
             Lie::IndexGoesBack => self.store_used(id, 0, flags ^ (AVAILABLE | USED), bus),
         }
         self.next_used = self.step(self.next_used);

@@ -26,7 +26,8 @@ impl<P: Platform> Balloon<P> {
     {
         let running = self.running()?;
         let reports = running.queues.reporting.as_ref().and_then(|reporting| reporting.deadline(platform));
-        [reports, self.tuning.chains.deadline(), self.oom.deadline()].into_iter().flatten().min()
+        let size = running.reported_size.deadline();
+        [reports, size, self.tuning.chains.deadline(), self.oom.deadline()].into_iter().flatten().min()
     }
 
     /// Memory has become free. A balloon that stopped short of its target continues; returns whether it must be polled.

@@ -245,19 +245,21 @@ impl<P: BalloonPlatform> Round<'_, P> {
         }
     }
 
-    /// Writes the size for the host, if it changed: one store for all requests of this round. A trial of chains does
-    /// not count.
+    /// Writes the size for the host, if it changed and is due: one store for the requests of several rounds. A trial of
+    /// chains does not count.
     pub(super) fn write_actual(&mut self) -> Result<(), BalloonError> {
         if self.tuning.chains.is_on() {
             return Ok(());
         }
-        let actual = u32::try_from(self.plan.actual()).unwrap_or(u32::MAX);
-        if self.running.reported_size != Some(actual) {
-            self.running.virtio.device.write_config(offset_of!(BalloonConfig, actual), actual)?;
-            self.running.reported_size = Some(actual);
-            self.counters.actual_writes += 1;
-            self.changes |= Changes::ACTUAL;
+        let Self { running, platform, plan, .. } = self;
+        let actual = u32::try_from(plan.actual()).unwrap_or(u32::MAX);
+        if !running.reported_size.is_due(actual, plan.moves(), || platform.now()) {
+            return Ok(());
         }
+        running.virtio.device.write_config(offset_of!(BalloonConfig, actual), actual)?;
+        running.reported_size.wrote(actual);
+        self.counters.actual_writes += 1;
+        self.changes |= Changes::ACTUAL;
         Ok(())
     }
 

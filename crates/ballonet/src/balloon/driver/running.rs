@@ -3,6 +3,7 @@
 use core::mem::ManuallyDrop;
 
 use crate::balloon::platform::BalloonPlatform;
+use crate::balloon::policy::reported_size::ReportedSize;
 use crate::balloon::queues::Queues;
 use crate::platform::Platform;
 use crate::virtio::spec::Status;
@@ -13,8 +14,8 @@ pub(super) struct Running<P: Platform> {
     /// The device, its interrupts and its function.
     pub(super) virtio: virtio::Running<P>,
     pub(super) queues: Queues<P>,
-    /// The size last written for the host; `None` before the first write.
-    pub(super) reported_size: Option<u32>,
+    /// The size that the host was told.
+    pub(super) reported_size: ReportedSize,
     /// The next round reads the device configuration even without an interrupt.
     pub(super) config_unread: bool,
 }
@@ -27,7 +28,7 @@ pub(super) struct Unstopped<P: Platform> {
 
 impl<P: BalloonPlatform> Running<P> {
     pub(super) fn new(virtio: virtio::Running<P>, queues: Queues<P>) -> Self {
-        Self { virtio, queues, reported_size: None, config_unread: true }
+        Self { virtio, queues, reported_size: ReportedSize::default(), config_unread: true }
     }
 
     /// Whether the device asks for a reset.

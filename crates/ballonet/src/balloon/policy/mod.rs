@@ -2,8 +2,8 @@
 //!
 //! Each file is a state machine or a measurement. [`target`] leads to the host's target; [`tuning`] collects what was
 //! measured of the device; [`report_plan`] and [`hint_plan`] say when free memory is reported and hinted;
-//! [`oom_policy`] how much is reclaimed for a failing allocation; [`silence`] and [`recoveries`] watch over a failing
-//! device.
+//! [`reported_size`] when the host is told how far the balloon is; [`oom_policy`] how much is reclaimed for a failing
+//! allocation; [`silence`] and [`recoveries`] watch over a failing device.
 
 pub(super) mod chain_support;
 pub(super) mod held_hints;
@@ -14,6 +14,7 @@ pub(super) mod path;
 pub(super) mod pre_reported;
 pub(super) mod recoveries;
 pub(super) mod report_plan;
+pub(super) mod reported_size;
 pub(super) mod request_shape;
 pub(super) mod silence;
 pub(super) mod target;

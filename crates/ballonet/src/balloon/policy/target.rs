@@ -85,6 +85,11 @@ impl TargetPlan {
         self.target == self.actual && self.inflating == 0 && self.deflating == 0
     }
 
+    /// Whether requests are in flight, or can be sent.
+    pub(crate) const fn moves(&self) -> bool {
+        self.inflating + self.deflating > 0 || matches!(self.next(), Action::Inflate(_) | Action::Deflate(_))
+    }
+
     /// The host sets a target, at any time. Returns whether it is a new one.
     pub(crate) fn set_target(&mut self, target: u32) -> bool {
         let target = u64::from(target);

@@ -78,7 +78,7 @@ fn fields_beyond_the_end_are_refused() {
     assert_eq!(capability.read32(&config, 4), Ok(0));
     assert!(matches!(capability.read32(&config, 8), Err(CapabilityError::Truncated { at: 8, size: 4, .. })));
     assert!(matches!(capability.read8(&config, 255), Err(CapabilityError::Truncated { .. })));
-    assert!(matches!(capability.vendor_length(&config), Err(CapabilityError::Truncated { size: 0x10, .. })));
+    assert!(matches!(capability.vendor_header(&config), Err(CapabilityError::Truncated { size: 0x10, .. })));
 }
 
 #[test]
@@ -100,7 +100,7 @@ proptest! {
         prop_assert!(items.len() <= 49);
         for capability in items.into_iter().flatten() {
             prop_assert!(capability.offset >= 0x40 && capability.offset % 4 == 0);
-            let _ = capability.vendor_length(&config);
+            let _ = capability.vendor_header(&config);
         }
     }
 }

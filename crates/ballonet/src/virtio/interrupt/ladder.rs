@@ -43,10 +43,17 @@ pub(in crate::virtio) fn find_vqs<P: Platform>(
         return target.attempt(mode, &mut interrupts).map(|()| interrupts);
     }
     let signals = |mode: &InterruptMode| matches!(attachment, Attachment::Pci(_)) || !mode.is_message_signalled();
+    let mut has_msix = true;
     for mode in InterruptMode::LADDER.into_iter().filter(signals) {
+        if mode.is_message_signalled() && !has_msix {
+            continue;
+        }
         match target.attempt(mode, &mut interrupts) {
             Ok(()) => return Ok(interrupts),
-            Err(error) => log::info!("{name}: no {mode} interrupts: {error}"),
+            Err(error) => {
+                has_msix &= !matches!(error, InterruptError::NoMsix(_));
+                log::info!("{name}: no {mode} interrupts: {error}");
+            }
         }
     }
     unreachable!("polling needs nothing that could be refused")

@@ -7,12 +7,11 @@ use std::fmt::Write;
 use arbitrary::Arbitrary;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::pci::{AddressRange, Bars, Bdf, BusRange, Function, HostWindows, Msix, Node, Tree};
-use ballonet::platform::RegisterWindow;
 use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{self, DeviceOptions, Setup};
 
 use crate::expect_printable;
-use crate::mapper::Mapper;
+use crate::mapper::{Mapper, contains, expect_inside};
 use crate::pci::{BARS, Capability, Noise, Registers, Space};
 
 /// A machine's configuration space.
@@ -234,18 +233,6 @@ fn read_all(space: &mut Space, node: &Node) {
         Err(error) => expect_printable(&error),
     }
     show(space, &function, node);
-}
-
-/// A window lies in its BAR.
-pub(crate) fn expect_inside(window: RegisterWindow, function: &Function, bars: &Bars) {
-    let bar = window.bar.and_then(|bar| bars.get(bar).ok()).expect("a window is in a BAR that there is");
-    let range = bar.range().expect("a window is in a BAR with an address");
-    let own = AddressRange::new(window.address, window.length).expect("a window has a length");
-    assert!(contains(range, own) && window.io == bar.is_io() && window.device == function.bdf.into(), "{window}");
-}
-
-fn contains(range: AddressRange, other: AddressRange) -> bool {
-    range.first() <= other.first() && other.last() <= range.last()
 }
 
 fn show(space: &Space, function: &Function, node: &Node) {

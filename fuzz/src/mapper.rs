@@ -1,9 +1,8 @@
 //! A platform that maps the structures of a fuzzed function, and checks where each is.
 
-use ballonet::pci::{Bars, Function};
+use ballonet::pci::{AddressRange, Bars, Function};
 use ballonet::platform::{DmaExhausted, DmaMemory, MapError, Platform, RegisterWindow, Registers};
 
-use crate::config_space::expect_inside;
 use crate::pci::Space;
 
 /// The platform of one function.
@@ -130,4 +129,17 @@ impl DmaMemory for NoMemory {
     fn read_bytes(&self, _offset: usize, _bytes: &mut [u8]) {
         match *self {}
     }
+}
+
+/// A window lies in its BAR.
+pub fn expect_inside(window: RegisterWindow, function: &Function, bars: &Bars) {
+    let bar = window.bar.and_then(|bar| bars.get(bar).ok()).expect("a window is in a BAR that there is");
+    let range = bar.range().expect("a window is in a BAR with an address");
+    let own = AddressRange::new(window.address, window.length).expect("a window has a length");
+    assert!(contains(range, own) && window.io == bar.is_io() && window.device == function.bdf.into(), "{window}");
+}
+
+/// Whether a range includes all of another.
+pub fn contains(range: AddressRange, other: AddressRange) -> bool {
+    range.first() <= other.first() && other.last() <= range.last()
 }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::{Note, PhysRange, Region, RegionKind};
 
-/// The memory map: at most [`MemoryMap::CAPACITY`] regions, ascending, none overlapping, neighbours of one kind joined.
+/// The memory map: at most `CAPACITY` regions, ascending, none overlapping, neighbours of one kind joined.
 #[derive(Clone)]
 pub struct MemoryMap {
     /// The first `count` are regions of the map; the rest is filler.

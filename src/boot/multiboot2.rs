@@ -126,7 +126,7 @@ pub enum Multiboot2Error {
     /// It is not in memory that can be read.
     #[display("no multiboot2 information: {_0}")]
     Unreadable(Unreadable),
-    /// It says that it is smaller than its first tag, or larger than [`MAX_BYTES`].
+    /// It says that it is smaller than its first tag, or larger than 1 MiB.
     #[display("no multiboot2 information: it claims to have {_0} bytes")]
     Size(#[error(not(source))] u32),
 }

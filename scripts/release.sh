@@ -12,8 +12,10 @@ Usage: scripts/release.sh [--output FOLDER]
 Builds ballonet (in release mode) and ballonet-check. Writes FOLDER/ballonet-VERSION-x86_64.tar.gz with both, and its
 SHA-256 sum beside it. Prints the archive's path. FOLDER is target/dist without --output.
 
-The archive holds ballonet (the kernel, an ELF file with a PVH note), ballonet.bzimage (the same), ballonet-check, vmm-ci.md, checks.md, events.md,
-the workflow for GitHub, the licences, and SHA256SUMS.
+The archive holds ballonet (the kernel, an ELF file with a PVH note), ballonet.bzimage (the same), ballonet-check,
+vmm-ci.md and the pages that it needs, the workflow for GitHub, the licences, and SHA256SUMS.
+
+Environment: BALLONET_KERNEL, BALLONET_CHECK   kernel and program to pack, instead of building them
 END
 }
 
@@ -46,18 +48,26 @@ target=${CARGO_TARGET_DIR:-target}
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 name=ballonet-$version-x86_64
 
-cargo build --release --locked --bin ballonet >&2
-CARGO_TARGET_DIR=$target/check-host cargo build --release --locked --manifest-path crates/ballonet-check-host/Cargo.toml >&2
+kernel=${BALLONET_KERNEL:-}
+if [[ -z $kernel ]]; then
+  cargo build --release --locked --bin ballonet >&2
+  kernel=$target/release/ballonet
+fi
+program=${BALLONET_CHECK:-}
+if [[ -z $program ]]; then
+  CARGO_TARGET_DIR=$target/check-host cargo build --release --locked --manifest-path crates/ballonet-check-host/Cargo.toml >&2
+  program=$target/check-host/release/ballonet-check
+fi
 
 mkdir -p "$output"
 staging=$(mktemp -d)
 trap 'rm -rf "$staging"' EXIT
 folder=$staging/$name
 mkdir "$folder"
-strip -o "$folder/ballonet" "$target/release/ballonet"
-scripts/bzimage.sh --kernel "$target/release/ballonet" --output "$folder/ballonet.bzimage" >/dev/null
-strip -o "$folder/ballonet-check" "$target/check-host/release/ballonet-check"
-cp docs/vmm-ci.md docs/checks.md docs/events.md deploy/vmm-ci.yml LICENSE-APACHE LICENSE-MIT "$folder"
+strip -o "$folder/ballonet" "$kernel"
+scripts/bzimage.sh --kernel "$kernel" --output "$folder/ballonet.bzimage" >/dev/null
+strip -o "$folder/ballonet-check" "$program"
+cp docs/{vmm-ci,checks,hostile,findings,events,options}.md deploy/vmm-ci.yml LICENSE-APACHE LICENSE-MIT "$folder"
 (cd "$folder" && sha256sum -- * >"$staging/sums" && mv "$staging/sums" SHA256SUMS)
 
 # Same sources, same archive: sorted names, no owner, one time stamp.

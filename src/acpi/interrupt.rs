@@ -48,8 +48,7 @@ impl From<InterruptRoute> for WiredInterrupt {
 pub(super) struct IntiFlags(pub(super) u16);
 
 impl IntiFlags {
-    /// How the line signals. `habit`, the bus's default, applies where the flags say "conforms" and for reserved
-    /// values.
+    /// How the line signals. `habit`, the bus's default, applies if the flags say "conforms", and for reserved values.
     pub(super) const fn signalling(self, habit: Signalling) -> Signalling {
         let polarity = match self.0 & 3 {
             1 => Polarity::ActiveHigh,

@@ -27,15 +27,15 @@ pub(crate) enum AreaKind {
 }
 
 impl AreaKind {
-    /// Whether the memory must stay as it is. [`super::BootInfo`] has copies of all but modules, but QEMU's option ROM
-    /// writes only some fields of the start info when it boots a second time: the others, such as the number of
-    /// modules, must be unchanged after a reset.
+    /// Whether the memory must stay unchanged. [`super::BootInfo`] has copies of all but modules; but when QEMU's
+    /// option ROM boots a second time, it writes only some fields of the start info, and the others, such as the number
+    /// of modules, must be unchanged after a reset.
     pub(crate) const fn is_kept(self) -> bool {
         matches!(self, Self::Module(_) | Self::StartInfo)
     }
 }
 
-/// A range with data of the loader's.
+/// A range with the loader's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{range} {kind}")]
 pub(crate) struct LoaderArea {

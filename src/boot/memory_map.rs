@@ -30,9 +30,9 @@ impl MemoryMap {
 
     /// Makes a map of a loader's entries, which may come in any order and overlap.
     ///
-    /// Bytes that several entries claim go to the kind that allows least: a byte is usable only if every entry for it
-    /// says so. Overlaps are reported, and so are regions for which there is no room; memory that was left out for that
-    /// reason is not usable either.
+    /// Bytes that several entries claim get the strictest kind: a byte is usable only if every entry for it says so.
+    /// Overlaps are reported, and so are regions for which there is no room; memory left out for that reason is not
+    /// usable.
     pub(crate) fn from_entries(entries: &(impl Iterator<Item = Region> + Clone), report: &mut dyn FnMut(Note)) -> Self {
         let mut map = Self::empty();
         // The strictest kind first: each later entry gets only the remainder.
@@ -73,8 +73,8 @@ impl MemoryMap {
         self.usable().map(PhysRange::bytes).sum()
     }
 
-    /// Adds usable memory that no entry has. Returns whether it is in the map now: not if a region has a part of it, or
-    /// if there is no room.
+    /// Adds usable memory that is in no entry. Returns whether it is in the map now: not if it overlaps a region, or if
+    /// there is no room.
     pub(crate) fn add_usable(&mut self, range: PhysRange) -> bool {
         let index = self.regions().partition_point(|placed| placed.range.end() <= range.start().as_u64());
         let is_free = self.regions().get(index).is_none_or(|next| !next.range.overlaps(range));

@@ -1,9 +1,8 @@
 //! Boot information from the loader: the memory map, the command line, the ACPI root pointer.
 //!
-//! Bytes in, values out. Nothing here allocates, because the memory map is what an allocator is made from, and nothing
-//! here trusts the loader: unusable parts are skipped with a `Note`; a missing part that the kernel cannot do without
-//! is an error. Each boot protocol is a parser that fills a [`BootInfo`], so that the kernel need not know which it
-//! was.
+//! Bytes in, values out. Nothing here allocates, because the allocator is built from the memory map, and nothing here
+//! trusts the loader: unusable parts are skipped with a `Note`; a missing part that the kernel needs is an error. Each
+//! boot protocol is a parser that fills a [`BootInfo`], so that the kernel need not know which one it was.
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +28,7 @@ pub(crate) use info::EfiSystemTable;
 pub use memory_map::MemoryMap;
 pub(crate) use note::Note;
 pub(crate) use options::{
-    AccessChoice, AffinityChoice, HotplugChoice, LogFormat, MOST_CPUS, MmioArgument, Mode, PoweroffChoice,
+    AccessChoice, AffinityChoice, HostActions, HotplugChoice, LogFormat, MOST_CPUS, MmioArgument, Mode, PoweroffChoice,
     ScreenChoice, TapVersion, Terminal, WorkChoice, WorkKind, feature_names,
 };
 pub use options::{KernelOptions, Key, Valid, Warning, parse_size};

@@ -10,7 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Arguments;
 
-use crate::boot::TapVersion;
+use crate::boot::{HostActions, TapVersion};
 use crate::console::events;
 use crate::kernel::mmio_devices::MmioFound;
 use crate::machine::power::ExitStatus;
@@ -18,7 +18,7 @@ use crate::machine::{Machine, log as serial};
 use ballonet::pci::Tree;
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::{DeviceHandle, TransportKind};
-use ballonet_check::{Check, Identity, Observer, Outcome, Patience, Selection, Severity, Subject, Summary};
+use ballonet_check::{Check, HostAction, Identity, Observer, Outcome, Patience, Selection, Severity, Subject, Summary};
 use log::{info, warn};
 
 /// Tests the devices that `device=` names: every balloon unless it is given. Returns the kernel's exit status.
@@ -49,7 +49,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
         if let DeviceAddress::Pci(function) = device {
             tree.open_path(machine.config(), function);
         }
-        let reporter = Reporter { device, number: &mut number };
+        let reporter = Reporter { device, host: machine.options().host, number: &mut number };
         let summary = ballonet_check::run(machine, subject, &selection, Patience::default(), reporter);
         total.add(&summary);
     }
@@ -93,12 +93,14 @@ fn nothing(wanted: &str) -> String {
     format!("`device={wanted}`: no such virtio device was found on PCI or MMIO; there is nothing to check")
 }
 
-/// The longest wait for an announcement to leave the serial port, in nanoseconds: a hundred times what 16 bytes take.
+/// The longest wait for an announcement or a request to leave the serial port, in nanoseconds: a hundred times what 16 bytes take.
 const ANNOUNCED: u64 = 150_000_000;
 
 /// Writes down what happens to one device.
 struct Reporter<'n> {
     device: DeviceAddress,
+    /// What the host does.
+    host: HostActions,
     /// The checks of all devices that have ended.
     number: &'n mut usize,
 }
@@ -118,6 +120,16 @@ impl Observer for Reporter<'_> {
     fn ended(&mut self, check: &Check, outcome: &Outcome) {
         *self.number += 1;
         report(*self.number, self.device, check, outcome);
+    }
+
+    fn ask_host(&mut self, action: HostAction, target: u64) -> bool {
+        // No program reads events out of a log for people.
+        let asked = self.host.has(action) && !serial::is_text();
+        if asked {
+            serial::emit(&events::Host { action: action.word(), device: &self.device, target: events::Bytes(target) });
+            serial::drain(ANNOUNCED);
+        }
+        asked
     }
 }
 
@@ -220,7 +232,7 @@ fn report_summary(total: &Summary) {
             ));
         }
         if *troubled != 0 {
-            serial::line(format_args!("# {troubled} not made: the tester failed"));
+            serial::line(format_args!("# {troubled} could not run: the tester failed"));
         }
     }
 }

@@ -1,28 +1,29 @@
-//! One start of the VMM: the checks that it was asked for, the outcomes that came, and how it ended.
+//! One start of the VMM: the requested checks, the outcomes that arrived, and how it ended.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ballonet_check::Check;
+use ballonet_check::{Check, HostAction};
 
 use crate::catalog::request;
+use crate::control::Control;
 use crate::failure::Outcome;
 use crate::process::{News, Usage, Vmm, describe, usage};
 use crate::profile::{Template, Values};
 use crate::serial::{CheckEvent, Said};
 use crate::verdict::{Record, Verdict};
 
-/// Time between two looks at the process.
+/// Interval at which the process is polled.
 const GLANCE: Duration = Duration::from_millis(100);
 /// How long a VMM may take to end after the last check, and to end once its serial line is closed.
 const END: Duration = Duration::from_secs(3);
-/// Devices that are followed in one start.
+/// The most devices that are followed in one start.
 const DEVICES: usize = 8;
 /// Time over which CPU use is judged.
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// How long things may take, and how much memory.
+/// Limits on time and memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// From the start to the first check.
@@ -38,7 +39,7 @@ pub(crate) struct Limits {
 pub(crate) struct Target {
     /// The VMM's command.
     pub(crate) template: Template,
-    /// What goes into it.
+    /// The values for its placeholders.
     pub(crate) values: Values,
     /// More words for the kernel's command line.
     pub(crate) arguments: Vec<String>,
@@ -49,7 +50,7 @@ pub(crate) struct Target {
 /// How a start ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The kernel said that it was done; why early, if it was.
+    /// The kernel said that it was done; if early, why.
     Complete(Option<String>),
     /// The VMM or the guest went down, and how.
     Down(Verdict, String),
@@ -57,12 +58,12 @@ pub(crate) enum End {
     Interrupted,
 }
 
-/// What came of a start.
+/// The results of a start.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     /// Checks that ended, in the order in which they did.
     pub(crate) records: Vec<Record>,
-    /// The check that had started and not ended.
+    /// The check that has started and not ended.
     pub(crate) running: Option<&'static Check>,
     /// A check has started: the kernel runs and found a device.
     pub(crate) began: bool,
@@ -77,15 +78,20 @@ pub(crate) struct Attempt {
 /// Follows one start.
 struct Watch<'w> {
     vmm: Vmm,
+    /// Its command.
+    words: Vec<String>,
+    control: Option<Control>,
+    /// Why the host did not do what the running check asked for.
+    undone: Option<String>,
     limits: Limits,
     progress: &'w dyn Fn(&str),
     attempt: Attempt,
     /// The checks that it was asked for.
     wanted: &'w [&'static Check],
     start: Instant,
-    /// The newest sign of progress.
+    /// The last sign of progress.
     since: Instant,
-    /// CPU time and time of older looks, to judge the last seconds by.
+    /// CPU time and time of earlier polls, to judge the last seconds by.
     looks: Vec<(Instant, Duration)>,
     closed: Option<Instant>,
     ended: Option<Instant>,
@@ -93,8 +99,8 @@ struct Watch<'w> {
     sanitizer: Option<(Option<&'static Check>, String)>,
 }
 
-/// Starts the VMM with `wanted`, or as many of them as one start takes, and follows it to its end. `progress` is called
-/// with the name of each check that begins. An error means that the VMM cannot be started at all.
+/// Starts the VMM with `wanted`, or as many of them as fit into one start, and follows it to its end. `progress` is
+/// called with the name of each check that begins. An error means that the VMM cannot be started at all.
 pub(crate) fn run(
     target: &Target,
     wanted: &[&'static Check],
@@ -108,10 +114,18 @@ pub(crate) fn run(
     for argument in &target.arguments {
         cmdline = cmdline + " " + argument;
     }
+    let control = target.template.protocol().map(|protocol| Control::new(protocol, folder));
+    if let Some(protocol) = target.template.protocol() {
+        let actions: Vec<_> = protocol.actions().iter().map(|action| action.word()).collect();
+        cmdline = cmdline + " host=" + &actions.join(",");
+    }
     let words = target.template.fill(&target.values, &cmdline, folder)?;
     let now = Instant::now();
     let mut watch = Watch {
         vmm: Vmm::start(&words)?,
+        words,
+        control,
+        undone: None,
         limits: target.limits,
         progress,
         attempt: Attempt {
@@ -143,7 +157,7 @@ pub(crate) fn run(
 }
 
 impl Watch<'_> {
-    /// Takes the next news, or looks at the process. The end, if this is it.
+    /// Takes the next event, or polls the process. Returns the end, if this is it.
     fn step(&mut self) -> Option<End> {
         match self.vmm.next(GLANCE) {
             Some(News::Said(said)) => {
@@ -176,6 +190,7 @@ impl Watch<'_> {
                 }
             }
             Said::Ended(event) => self.end_check(event),
+            Said::Host { action, target } => self.serve(&action, target),
             Said::Summary { ended } => {
                 self.done = Some(Instant::now());
                 self.attempt.end = End::Complete(ended);
@@ -193,6 +208,35 @@ impl Watch<'_> {
         self.wanted.iter().copied().find(|check| check.name == name && ended < DEVICES)
     }
 
+    /// Does what a check asks the host for. Meanwhile its time stands still.
+    fn serve(&mut self, action: &str, target: u64) {
+        if let Err(failure) = self.act(action, target) {
+            self.undone = Some(format!("the host could not `{action}`: {failure}"));
+        }
+        self.begin();
+    }
+
+    fn act(&mut self, word: &str, target: u64) -> Outcome {
+        let action = HostAction::from_word(word).ok_or("this program knows no such action")?;
+        let control = self.control.as_mut().ok_or("the VMM has no control socket")?;
+        if action != HostAction::Restore {
+            return control.act(action, target);
+        }
+        control.save()?;
+        self.vmm.kill();
+        self.vmm = Vmm::start(&control.successor(&self.words))?;
+        control.go_on(target)
+    }
+
+    /// Undoes what would disturb the next check.
+    fn rest(&mut self) {
+        self.undone = None;
+        if let Some(control) = &mut self.control {
+            // Checks bear a host that goes on, and the next request tells what is wrong with the socket.
+            let _ = control.rest();
+        }
+    }
+
     fn begin(&mut self) {
         self.since = Instant::now();
         self.looks.clear();
@@ -204,6 +248,8 @@ impl Watch<'_> {
         let word = event.verdict.as_deref().and_then(Verdict::from_word);
         let said = |from, to| word.filter(|verdict| (from..=to).contains(verdict)).unwrap_or(from);
         let (verdict, detail) = match event {
+            // The check waited for the host in vain.
+            CheckEvent { ok: false, .. } if self.undone.is_some() => (Verdict::Trouble, self.undone.take()),
             CheckEvent { trouble: Some(reason), .. } => (Verdict::Trouble, Some(reason)),
             CheckEvent { skipped: Some(reason), .. } => (Verdict::Skipped, Some(reason)),
             CheckEvent { ok: true, .. } => (said(Verdict::Ok, Verdict::NeedsReset), None),
@@ -213,6 +259,7 @@ impl Watch<'_> {
         self.attempt.records.push(Record { detail, device: event.device, took, ..Record::new(check, verdict) });
         self.attempt.running = None;
         self.attempt.began = true;
+        self.rest();
         self.begin();
     }
 
@@ -220,12 +267,12 @@ impl Watch<'_> {
         self.attempt.records.last().map(|record| record.check)
     }
 
-    /// Whether the process still runs and gets on.
+    /// Whether the process still runs and makes progress.
     fn look(&mut self) -> Option<End> {
         let now = Instant::now();
         let status = self.vmm.ended();
         if let Some(status) = status {
-            // What it said last may still wait, and a child of it may hold the pipe open.
+            // Its last output may still be in the pipe, and a child of it may hold the pipe open.
             let ended = *self.ended.get_or_insert(now);
             if self.closed.is_none() && now.duration_since(ended) < END {
                 return None;
@@ -245,11 +292,11 @@ impl Watch<'_> {
             return Some(self.attempt.end.clone());
         }
         if self.done.is_none() && self.closed.is_some_and(|then| now.duration_since(then) >= END) {
-            return Some(End::Down(Verdict::Hung, "the VMM closed the serial line and runs on".into()));
+            return Some(End::Down(Verdict::Hung, "the VMM closed the serial line and keeps running".into()));
         }
         let limit = if self.attempt.began { self.limits.check } else { self.limits.boot };
         let late = self.done.is_none() && now.duration_since(self.since) >= limit;
-        // Events without end are no progress either.
+        // An endless stream of events is no progress either.
         let total = self.limits.boot + self.limits.check * u32::try_from(self.wanted.len()).unwrap_or(u32::MAX);
         if self.done.is_none() && now.duration_since(self.start) >= total {
             return Some(End::Down(Verdict::Hung, format!("the checks did not end in {:.0} s", total.as_secs_f64())));
@@ -263,7 +310,7 @@ impl Watch<'_> {
         self.attempt.usage.cpu = self.attempt.usage.cpu.max(used.cpu);
         self.attempt.usage.stopped = used.stopped;
         self.looks.push((now, used.cpu));
-        // One look before the window stays.
+        // One poll from before the window is kept.
         while self.looks.get(1).is_some_and(|(then, _)| now.duration_since(*then) >= WINDOW) {
             self.looks.remove(0);
         }
@@ -275,7 +322,7 @@ impl Watch<'_> {
         ))
     }
 
-    /// What the VMM does instead of getting on.
+    /// What the VMM does instead of making progress.
     fn state(&self) -> String {
         if self.attempt.usage.stopped {
             return "the VMM is stopped by a signal".into();
@@ -292,7 +339,7 @@ impl Watch<'_> {
 
     fn finish(mut self) -> Attempt {
         self.vmm.kill();
-        // News that was underway when the end was seen; after the kill both pipes close soon.
+        // Events that were under way when the end was seen; after the kill both pipes close soon.
         let deadline = Instant::now() + END;
         while let Some(news) = self.vmm.next(GLANCE) {
             // A process that left the group may hold the pipes, and flood them.
@@ -310,14 +357,23 @@ impl Watch<'_> {
                 _ => {}
             }
         }
-        self.attempt.last_words = self.vmm.last_words();
+        if let (End::Down(_, how), Some(undone)) = (&mut self.attempt.end, self.undone.take()) {
+            *how = format!("{how}; {undone}");
+        }
+        let mut words = self.vmm.last_words();
+        if let (End::Down(Verdict::Died, how), Some(error)) = (&mut self.attempt.end, self.vmm.last_error()) {
+            // Often a failed assertion.
+            *how = format!("{how}: {error}");
+            words.truncate(words.trim_end_matches(&error).trim_end().len());
+        }
+        self.attempt.last_words = words;
         if let Some((check, report)) = self.sanitizer.take() {
             self.convict(check, report);
         }
         self.attempt
     }
 
-    /// A sanitizer's report outweighs what else is known of a check, a death above all.
+    /// A sanitizer's report outweighs everything else about a check, even that the VMM died.
     fn convict(&mut self, check: Option<&'static Check>, report: String) {
         let unfinished = self.attempt.running.map(|check| check.name) == check.map(|check| check.name);
         match (

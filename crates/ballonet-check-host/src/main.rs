@@ -1,7 +1,7 @@
 //! `ballonet-check`: tests the virtio device of a VMM, for the CI of VMM projects.
 //!
-//! `profile` makes the VMM's command, `process` runs it and reads its outputs (`serial`), `attempt` follows one start,
-//! and `suite` starts again after each culprit. `verdict` is the result, `baseline` compares it, and `format` writes
+//! `profile` makes the VMM's command, `process` runs it and reads its outputs (`serial`), `control` does to it what checks
+//! ask the host for, `attempt` follows one start, and `suite` starts again after each culprit. `verdict` is the result, `baseline` compares it, and `format` writes
 //! it.
 
 #![forbid(unsafe_code)]
@@ -12,6 +12,8 @@ mod attempt;
 mod baseline;
 mod catalog;
 mod cli;
+mod control;
+mod device;
 mod failure;
 mod format;
 mod process;
@@ -101,7 +103,7 @@ fn run(cli: &Cli) -> Result<u8, Refusal> {
     Ok(if interrupted.load(Ordering::Relaxed) { status::INTERRUPTED } else { report.status() })
 }
 
-/// Runs the checks as often as is wanted.
+/// Runs the checks as often as requested.
 fn gather(
     cli: &Cli,
     target: &Target,
@@ -148,20 +150,25 @@ fn list(checks: &[&'static Check]) -> String {
 
 fn target(cli: &Cli) -> Outcome<Target> {
     let vmm = cli.vmm.as_deref().unwrap_or_default();
-    let template = Template::new(vmm, cli.program.as_deref(), &cli.vmm_arg)?;
+    let behind = if vmm == "qemu" { cli.device_type.qemu_words() } else { &[] };
+    let more: Vec<String> = behind.iter().copied().map(String::from).chain(cli.vmm_arg.iter().cloned()).collect();
+    let template = Template::new(vmm, cli.program.as_deref(), &more)?;
+    let mut arguments = vec![format!("device={}", cli.device_type.word())];
     for word in &cli.kernel_arg {
         let key = word.split_once('=').map_or("", |(key, _)| key);
         if key.is_empty() || word.contains(char::is_whitespace) {
             return Err(format!("--kernel-arg `{word}`: not KEY=VALUE").into());
         }
-        if ["mode", "log", "checks"].contains(&key) {
+        arguments.push(word.clone());
+        if ["mode", "log", "checks", "host"].contains(&key) {
             return Err(format!("--kernel-arg `{word}`: this program sets `{key}` itself").into());
         }
     }
-    let values = Values { kernel: kernel(cli.kernel.as_deref())?, memory: cli.memory, device: cli.device.clone() };
+    let device = cli.device.clone().unwrap_or_else(|| cli.device_type.qemu_device().to_owned());
+    let values = Values { kernel: kernel(cli.kernel.as_deref())?, memory: cli.memory, device };
     let limits =
         Limits { boot: cli.boot_timeout, check: cli.timeout, rss: cli.max_rss.map(|mib| u64::from(mib) << 20) };
-    Ok(Target { template, values, arguments: cli.kernel_arg.clone(), limits })
+    Ok(Target { template, values, arguments, limits })
 }
 
 /// The kernel's file, which is an ELF file.

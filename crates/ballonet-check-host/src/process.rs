@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::failure::Outcome;
 use crate::serial::{Lines, Said, parse, shorten};
 
-/// Events that may wait. A VMM that says more is slowed down.
+/// Events that may queue up. A VMM that sends more has to wait.
 const WAITING: usize = 256;
 /// Lines of each output that are kept for a report.
 const TAIL: usize = 12;
@@ -77,7 +77,7 @@ impl Vmm {
         Ok(Self { child, news, stdout, stderr })
     }
 
-    /// The next news, if some comes within `patience`.
+    /// The next event, if one comes within `patience`.
     pub(crate) fn next(&self, patience: Duration) -> Option<News> {
         self.news.recv_timeout(patience).ok()
     }
@@ -92,13 +92,16 @@ impl Vmm {
         self.child.id()
     }
 
-    /// The last lines of both outputs, for a report.
+    /// The last lines of standard error, or else of the serial line, for a report.
     pub(crate) fn last_words(&self) -> String {
-        let lines =
-            |tail: &Tail| tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect::<Vec<_>>();
         let errors = lines(&self.stderr);
         let said = if errors.is_empty() { lines(&self.stdout) } else { errors };
         said.join("\n")
+    }
+
+    /// The last line of standard error.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        lines(&self.stderr).pop()
     }
 
     /// Ends the whole group.
@@ -150,7 +153,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     names.into_iter().find(|(number, _)| *number == signal).map(|(_, name)| name)
 }
 
-/// What the processes of a group use; those that have ended count no more.
+/// What the processes of a group use; those that have ended no longer count.
 pub(crate) fn usage(group: u32) -> Usage {
     let mut total = Usage::default();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -200,6 +203,10 @@ fn read(mut source: impl Read, tail: &Tail, mut take: impl FnMut(&[u8]) -> bool)
     }
 }
 
+fn lines(tail: &Tail) -> Vec<String> {
+    tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
 fn keep(tail: &Tail, line: &[u8]) {
     let text = String::from_utf8_lossy(&line[..line.len().min(TAIL_LINE)]);
     let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +216,7 @@ fn keep(tail: &Tail, line: &[u8]) {
     tail.push_back(shorten(text.trim_end(), TAIL_LINE));
 }
 
-/// Reads the serial line until it is closed or nobody wants the news.
+/// Reads the serial line until it is closed or the receiver is gone.
 fn listen(output: impl Read, tail: &Tail, news: &SyncSender<News>) {
     let mut wanted = true;
     read(output, tail, |line| {
@@ -228,7 +235,7 @@ fn watch_errors(errors: impl Read, tail: &Tail, news: &SyncSender<News>) {
         if !is_sanitizer(&text) {
             return true;
         }
-        // The two outputs are read apart, and the start of the check that this is about may not have been read yet.
+        // The two outputs are read separately, and the start of the check concerned may not have been read yet.
         thread::sleep(GRACE);
         news.send(News::Sanitizer(shorten(text.trim(), TAIL_LINE))).is_ok()
     });

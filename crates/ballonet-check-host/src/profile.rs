@@ -1,9 +1,10 @@
-//! How to start each VMM: its command line with places to fill in.
+//! How to start each VMM: its command line with placeholders.
 //!
 //! QEMU's profile is tested. The others are written from each project's documentation, and say so.
 
 use std::path::{Path, PathBuf};
 
+use crate::control::{Protocol, socket};
 use crate::failure::{Context as _, Outcome};
 
 /// What is put into a template.
@@ -36,14 +37,14 @@ pub(crate) const PROFILES: &[Profile] = &[
         name: "qemu",
         tested: true,
         template: "qemu-system-x86_64 -machine q35 -accel {accel} -cpu max -m {memory}M -display none -nic none -serial stdio \
-                   -monitor none -no-reboot -device isa-debug-exit,iobase=0xf4,iosize=4 -device {device} -kernel {kernel} \
+                   -monitor none -no-reboot -qmp unix:{qmp},server=on,wait=off -device isa-debug-exit,iobase=0xf4,iosize=4 -device {device} -kernel {kernel} \
                    -append {cmdline}",
         config: None,
     },
     Profile {
         name: "cloud-hypervisor",
         tested: false,
-        template: "cloud-hypervisor --kernel {kernel} --cmdline {cmdline} --cpus boot=1 --memory size={memory}M \
+        template: "cloud-hypervisor --api-socket {api} --kernel {kernel} --cmdline {cmdline} --cpus boot=1 --memory size={memory}M \
                    --balloon size=0,deflate_on_oom=on,free_page_reporting=on --serial tty --console off",
         config: None,
     },
@@ -71,9 +72,9 @@ pub(crate) const PROFILES: &[Profile] = &[
 ];
 
 /// Words that stand for values.
-const PLACES: [&str; 6] = ["{kernel}", "{cmdline}", "{memory}", "{device}", "{accel}", "{config}"];
+const PLACES: [&str; 8] = ["{kernel}", "{cmdline}", "{memory}", "{device}", "{accel}", "{qmp}", "{api}", "{config}"];
 
-/// A command with places, ready to be filled in.
+/// A command with placeholders.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
     words: Vec<String>,
@@ -137,6 +138,12 @@ impl Template {
         Ok(())
     }
 
+    /// What the VMM speaks on the control socket that its command makes.
+    pub(crate) fn protocol(&self) -> Option<Protocol> {
+        let has = |protocol: &Protocol| self.words.iter().any(|word| word.contains(protocol.place()));
+        Protocol::ALL.into_iter().find(has)
+    }
+
     /// The command with everything filled in; a configuration file is written into `folder`.
     pub(crate) fn fill(&self, values: &Values, cmdline: &str, folder: &Path) -> Outcome<Vec<String>> {
         let kernel = values.kernel.display().to_string();
@@ -158,6 +165,7 @@ impl Template {
                     Some("{memory}") => filled += &values.memory.to_string(),
                     Some("{device}") => filled += &values.device,
                     Some("{accel}") => filled += accelerator(),
+                    Some("{qmp}" | "{api}") => filled += &socket(folder).display().to_string(),
                     Some("{config}") => filled += &config.display().to_string(),
                     _ => filled.push('{'),
                 }

@@ -1,9 +1,11 @@
 //! A run: the selected checks in order, each on a device that was just reset, and their outcomes.
 
 use alloc::string::String;
+use core::cell::RefCell;
 
 use crate::check::{Check, Run};
 use crate::device::{Access, TestDevice};
+use crate::host::{AskHost, Host, HostAction};
 use crate::patience::Patience;
 use crate::platform::AnyPlatform;
 use crate::select::Selection;
@@ -17,13 +19,13 @@ use ballonet::pci::Command;
 pub struct Summary {
     /// Checks that the device passed; hostile ones that it survived.
     pub ok: u32,
-    /// Those of them in which it refused a write or returned a buffer unused.
+    /// Of those, the ones in which it refused a write or returned a buffer unused.
     pub refused: u32,
-    /// Those of them that a reset had to end.
+    /// Of those, the ones after which it asked for a reset.
     pub needed_reset: u32,
     /// Checks of a MUST that it failed.
     pub failed: u32,
-    /// The hostile ones of them: the device did not recover, or wrote where it must not.
+    /// Of those, the hostile ones: the device did not recover, or wrote where it must not.
     pub harmed: u32,
     /// Other checks that it failed.
     pub warned: u32,
@@ -76,14 +78,29 @@ impl Summary {
     }
 }
 
-/// Follows a run. A closure receives outcomes only.
+/// Observes a run. A closure receives outcomes only.
 pub trait Observer {
     /// The check begins now. If no outcome follows, this check stopped the machine.
     fn started(&mut self, _check: &Check) {}
 
     /// The check has ended.
     fn ended(&mut self, check: &Check, outcome: &Outcome);
+
+    /// Asks the host to do something, and then to set the balloon's target to so many bytes, by which the check learns
+    /// that it is done. False if there is no host that does it: then the check is skipped.
+    fn ask_host(&mut self, _action: HostAction, _target: u64) -> bool {
+        false
+    }
 }
+
+impl<O: Observer> AskHost for O {
+    fn ask_host(&mut self, action: HostAction, target: u64) -> bool {
+        Observer::ask_host(self, action, target)
+    }
+}
+
+/// The observer, which the device under test has too, for requests to the host.
+type Reporter<'o> = (&'o RefCell<dyn Observer + 'o>, Host<'o>);
 
 impl<F: FnMut(&Check, &Outcome)> Observer for F {
     fn ended(&mut self, check: &Check, outcome: &Outcome) {
@@ -91,21 +108,21 @@ impl<F: FnMut(&Check, &Outcome)> Observer for F {
     }
 }
 
-/// Runs the selected checks that apply to a device, and tells `observer` of each, in the order of
-/// [`CHAPTERS`](crate::CHAPTERS). No driver uses the device.
+/// Runs the selected checks that apply to a device, and reports each to `observer`, in the order of
+/// [`CHAPTERS`](crate::CHAPTERS). No driver may use the device.
 ///
-/// Afterwards the device is reset, and the platform has everything back that the tester took. Frames that a broken
-/// balloon does not return stay with the host, and are recorded as ballooned.
+/// Afterwards the device is reset, and the tester has returned everything to the platform. Frames that a broken balloon
+/// does not return stay with the host, and are recorded as ballooned.
 pub fn run<P: BalloonPlatform<Memory: 'static>>(
     platform: &mut P,
     subject: impl Into<Subject>,
     selection: &Selection,
     patience: Patience,
-    mut observer: impl Observer,
+    observer: impl Observer,
 ) -> Summary {
-    let subject = subject.into();
+    let (subject, observer) = (subject.into(), RefCell::new(observer));
     match find(platform, &subject) {
-        Ok(found) => run_on(platform, found, (&subject, patience), selection, &mut observer),
+        Ok(found) => run_on(platform, found, (&subject, patience), selection, (&observer, &observer)),
         Err(reason) => Summary { ended: Some(reason), ..Summary::default() },
     }
 }
@@ -115,25 +132,25 @@ fn run_on(
     found: Found,
     (subject, patience): (&Subject, Patience),
     selection: &Selection,
-    observer: &mut dyn Observer,
+    (observer, host): Reporter<'_>,
 ) -> Summary {
     let mut summary = Summary::default();
     let Found { pci, kind, identity } = found;
     let command = pci.as_ref().map(|pci| (pci.function, pci.function.command(&platform.config())));
     for (check, misfit) in selection.checks_for(&identity) {
         let Run::Function(ask) = check.run else { continue };
-        observer.started(check);
+        observer.borrow_mut().started(check);
         let verdict = match (misfit, &pci) {
             (Some(reason), _) => Err(Stop::Skipped(reason)),
             (None, Some(pci)) => ask(pci),
             (None, None) => Err(Stop::Skipped("the device is not on PCI".into())),
         };
-        summary.report(check, &verdict.into(), observer);
+        summary.report(check, &verdict.into(), &mut *observer.borrow_mut());
     }
     // If the device cannot be tested at all, the first check reports why.
     let access = Access { handle: subject.handle, legacy: subject.legacy, writes: subject.writes, patience };
     let (mut opened, mut unopened) = (None, None);
-    match TestDevice::open(platform, pci, kind, access) {
+    match TestDevice::open(platform, pci, kind, access, host) {
         Ok(device) => opened = Some(device),
         Err(stop) => {
             unopened = Some(Outcome::from(stop.clone()));
@@ -144,7 +161,7 @@ fn run_on(
         if matches!(check.run, Run::Function(_)) {
             continue;
         }
-        observer.started(check);
+        observer.borrow_mut().started(check);
         let outcome = match (&mut opened, &summary.ended, misfit) {
             (_, _, Some(reason)) => Outcome::Skipped(reason),
             (Some(device), None, None) => {
@@ -158,7 +175,7 @@ fn run_on(
             }
             (_, ended, None) => unopened.take().unwrap_or_else(|| Outcome::Skipped(ended.clone().unwrap_or_default())),
         };
-        summary.report(check, &outcome, observer);
+        summary.report(check, &outcome, &mut *observer.borrow_mut());
     }
     if let Some(device) = opened {
         device.close();
@@ -176,7 +193,7 @@ fn clean_up(device: &mut TestDevice<'_>) -> Option<String> {
     if let Err(stop) = device.stop() {
         return Some(stop.reason());
     }
-    // Frames that a broken device does not return are written off at the end of the run.
+    // Frames that a broken device does not return are recorded as ballooned at the end of the run.
     if let Err(Stop::Gone) = device.reclaim_frames() {
         return Some(Stop::Gone.reason());
     }

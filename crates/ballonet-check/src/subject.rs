@@ -1,4 +1,4 @@
-//! Which device is tested, and how it is to be driven.
+//! Which device is tested, and how it is driven.
 
 use alloc::format;
 use alloc::string::String;
@@ -42,7 +42,7 @@ pub struct Identity {
     pub(crate) number: u16,
     /// How it is driven.
     pub transport: TransportKind,
-    /// What of a test reaches the world outside of the guest: a sentence without a full stop.
+    /// What a test writes outside the guest: a sentence without a full stop.
     pub warning: &'static str,
 }
 

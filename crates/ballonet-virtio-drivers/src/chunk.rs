@@ -1,4 +1,4 @@
-//! Up to 64 frames that were allocated at once, and go back to the kernel at once.
+//! Up to 64 frames that are allocated together and freed together.
 
 use core::ptr::NonNull;
 
@@ -45,12 +45,12 @@ impl Chunk {
         self.start
     }
 
-    /// How many frames it has.
+    /// Number of frames.
     pub(crate) const fn count(&self) -> u32 {
         self.count
     }
 
-    /// Where the CPU finds it.
+    /// Its virtual address.
     pub(crate) const fn pointer(&self) -> NonNull<u8> {
         self.pointer
     }
@@ -79,14 +79,14 @@ impl Chunk {
         self.run(run)
     }
 
-    /// The frames of `run` that are in it, and what of `run` comes behind it.
+    /// The frames of `run` in this chunk, and the rest of `run` behind it.
     fn part(&self, run: FrameRun) -> (u64, Option<FrameRun>) {
         let first = run.start().0 - self.start;
         let (part, rest) = run.split(self.count - first);
         (bits(first, part.count()), rest)
     }
 
-    /// Used frames become ballooned. Returns what of `run`, which begins in it, comes behind it.
+    /// Used frames become ballooned. `run` begins in this chunk; returns the rest behind it.
     pub(crate) fn confirm(&mut self, run: FrameRun) -> Option<FrameRun> {
         let (part, rest) = self.part(run);
         self.ballooned |= part & self.used;
@@ -94,7 +94,7 @@ impl Chunk {
         rest
     }
 
-    /// Used frames become idle. Returns what of `run`, which begins in it, comes behind it.
+    /// Used frames become idle. `run` begins in this chunk; returns the rest behind it.
     pub(crate) fn release(&mut self, run: FrameRun) -> Option<FrameRun> {
         let (part, rest) = self.part(run);
         self.used &= !part;

@@ -3,10 +3,10 @@
 use ballonet::pci::{Bdf, ConfigSpace};
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction};
 
-/// Command and status: of the status bits some are cleared by writing 1 (PCI 3.0, 6.2.3).
+/// Command and status; writing 1 clears some status bits (PCI 3.0, 6.2.3).
 const COMMAND_STATUS: u16 = 4;
 
-/// [`ConfigSpace`] over a [`ConfigurationAccess`]: segment 0, 256 bytes a function.
+/// [`ConfigSpace`] over a [`ConfigurationAccess`]: segment 0, 256 bytes per function.
 ///
 /// A write of 8 or 16 bits reads and writes the 32 bits around it.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl<C: ConfigurationAccess> HalConfig<C> {
         let mask = (u32::MAX >> (32 - 8 * width)) << shift;
         let around = match word {
             _ if mask == u32::MAX => 0,
-            // The status bits beside the command are left alone by zeros, and cleared by what was read.
+            // Zeros leave the status bits beside the command unchanged; writing back what was read would clear them.
             COMMAND_STATUS => self.0.read_word(place, word as u8) & 0xFFFF,
             _ => self.0.read_word(place, word as u8),
         };
@@ -39,7 +39,7 @@ impl<C: ConfigurationAccess> HalConfig<C> {
     }
 }
 
-/// The function as `virtio-drivers` names it; it knows one segment.
+/// The function in `virtio-drivers`' terms, which have only one segment.
 fn place(function: Bdf) -> Option<DeviceFunction> {
     let place = DeviceFunction { bus: function.bus(), device: function.device(), function: function.function() };
     (function.segment() == 0).then_some(place)

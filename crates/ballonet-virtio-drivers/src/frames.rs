@@ -12,9 +12,9 @@ const _: () = assert!(PAGE_SIZE as u64 == FRAME_SIZE);
 
 /// Page frames that the kernel allocates as DMA memory, up to 256 KiB at a time.
 ///
-/// What was allocated at once goes back at once, as [`Hal::dma_dealloc`] asks: a few frames stay allocated beside the
-/// ballooned ones, 252 KiB at most where the balloon shrinks step by step. The records take 40 bytes of heap for each
-/// allocation; when the heap is full, no more is taken.
+/// Frames allocated together are freed together, as [`Hal::dma_dealloc`] requires: up to 252 KiB stay allocated beside
+/// the ballooned frames when the balloon shrinks step by step. The records take 40 bytes of heap per allocation; when
+/// the heap is full, no more frames are taken.
 ///
 /// Addresses of the `Hal` must be guest-physical: there is no IOMMU.
 #[derive(Debug)]
@@ -28,13 +28,13 @@ pub struct HalFrames<H> {
 }
 
 impl<H: Hal> HalFrames<H> {
-    /// At most `limit` frames of 4 KiB are taken. A kernel whose [`Hal::dma_alloc`] panics when memory runs out must
-    /// have more than that.
+    /// Takes at most `limit` frames of 4 KiB. If [`Hal::dma_alloc`] panics when memory runs out, the kernel must have
+    /// more than that.
     pub const fn new(limit: u32) -> Self {
         Self { chunks: Vec::new(), held: 0, limit, hal: PhantomData }
     }
 
-    /// Frames that are allocated now.
+    /// Frames allocated at present.
     pub const fn held(&self) -> u32 {
         self.held
     }
@@ -60,7 +60,7 @@ impl<H: Hal> HalFrames<H> {
                 return Some(index);
             }
             if address != 0 {
-                // SAFETY: just allocated. A balloon cannot name frames there.
+                // SAFETY: just allocated. The frame numbers do not fit the balloon's 32 bits.
                 unsafe { H::dma_dealloc(address, pointer, count as usize) };
                 return None;
             }
@@ -69,7 +69,7 @@ impl<H: Hal> HalFrames<H> {
         None
     }
 
-    /// Gives a chunk back to the kernel.
+    /// Frees a chunk.
     fn deallocate(&mut self, index: usize) {
         let chunk = self.chunks.remove(index);
         self.held -= chunk.count();
@@ -77,7 +77,7 @@ impl<H: Hal> HalFrames<H> {
         // SAFETY: it was allocated by these values, and none of its frames is ballooned or in use.
         let status = unsafe { H::dma_dealloc(address, chunk.pointer(), chunk.count() as usize) };
         if status != 0 {
-            log::error!("page frames at {address:#x}: error {status} from their release");
+            log::error!("page frames at {address:#x}: releasing them failed with error {status}");
         }
     }
 

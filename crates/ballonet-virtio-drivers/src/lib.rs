@@ -2,10 +2,10 @@
 //! [`Hal`](virtio_drivers::Hal) and
 //! [`ConfigurationAccess`](virtio_drivers::transport::pci::bus::ConfigurationAccess).
 //!
-//! [`TransportPlatform`] is the same for a kernel that has but a [`Transport`](virtio_drivers::transport::Transport) to
-//! its balloon.
+//! [`TransportPlatform`] is for a kernel that has only a [`Transport`](virtio_drivers::transport::Transport) to its
+//! balloon.
 //!
-//! The driver is polled: those traits know no interrupts. [`HalFrames`] gives it memory by
+//! The driver is polled: those traits have no interrupts. [`HalFrames`] gives it memory by
 //! [`Hal::dma_alloc`](virtio_drivers::Hal::dma_alloc); a kernel with a page frame allocator passes that instead.
 
 #![no_std]

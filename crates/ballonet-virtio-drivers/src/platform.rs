@@ -1,4 +1,4 @@
-//! The platform: registers, memory and time as `virtio-drivers`' kernels have them.
+//! The platform: registers, memory and time by the traits of `virtio-drivers`.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -34,15 +34,15 @@ impl<H, F> Parts<H, F> {
 }
 
 impl<H: Hal, C: ConfigurationAccess, F: PageFrames> HalPlatform<H, C, F> {
-    /// A platform that moves `frames` ([`HalFrames`](super::HalFrames), or the kernel's own). `now` is a clock in
-    /// nanoseconds that never goes back.
+    /// A platform that moves `frames` ([`HalFrames`](super::HalFrames), or the kernel's own). `now` is a monotonic
+    /// clock in nanoseconds.
     pub const fn new(config: C, frames: F, now: fn() -> u64) -> Self {
         Self { parts: RawPlatform::new(Parts::new(frames, now), HalConfig(config)) }
     }
 }
 
-// SAFETY: an implementation of `Hal` promises what is needed: registers that are mapped, and memory that is nobody
-// else's until it is deallocated.
+// SAFETY: an implementation of `Hal` promises what `Kernel` requires: mapped registers, and memory that nothing else
+// uses until it is deallocated.
 unsafe impl<H: Hal, F> Kernel for Parts<H, F> {
     fn map(&mut self, address: u64, length: usize) -> Option<NonNull<u8>> {
         // SAFETY: the window is part of a device's BAR.
@@ -54,15 +54,15 @@ unsafe impl<H: Hal, F> Kernel for Parts<H, F> {
             return None;
         }
         let (device, start) = H::dma_alloc(size.div_ceil(PAGE_SIZE).max(1), BufferDirection::Both);
-        // Address 0 says that there is no memory, as in `virtio-drivers`' own queues.
+        // Address 0 means that there is no memory, as in `virtio-drivers`' own queues.
         (device != 0).then_some((start, device))
     }
 
     fn release_dma(&mut self, start: NonNull<u8>, device: u64, size: usize) {
-        // SAFETY: it was allocated by these values, and the device no longer knows it.
+        // SAFETY: it was allocated with these values, and the device no longer uses it.
         let status = unsafe { H::dma_dealloc(device, start, size.div_ceil(PAGE_SIZE).max(1)) };
         if status != 0 {
-            log::error!("DMA memory at {device:#x}: error {status} from its release");
+            log::error!("DMA memory at {device:#x}: releasing it failed with error {status}");
         }
     }
 

@@ -1,8 +1,8 @@
-//! A device behind a [`Transport`] of `virtio-drivers`, as registers of virtio over MMIO: what this library drives it
-//! by.
+//! A device behind a [`Transport`] of `virtio-drivers`, presented as virtio-mmio registers, which this library can
+//! drive.
 //!
-//! Each access becomes the call that it stands for. What the trait has no call for is not offered: the device's choice
-//! of what a kick carries, data in a kick, the reset of one queue, shared memory.
+//! Each register access becomes the corresponding call. Features that the trait has no call for are not offered:
+//! `NOTIF_CONFIG_DATA`, `NOTIFICATION_DATA`, `RING_RESET`, shared memory.
 
 use alloc::sync::Arc;
 
@@ -38,13 +38,13 @@ mod register {
 const MAGIC: u32 = 0x7472_6976;
 /// `NOTIFICATION_DATA`, `NOTIF_CONFIG_DATA`, `RING_RESET`.
 const NOT_OFFERED: u64 = 0b111 << 38;
-/// Bytes of a page, in which a legacy device's queues are counted.
+/// Bytes of a page, the unit of a legacy queue's address.
 const PAGE: u64 = 4096;
 
 /// Bytes of the window: the registers, and room for the device configuration.
 pub(crate) const LENGTH: usize = 0x200;
 
-/// The transport, and what the registers hold that are not its own.
+/// The transport, and the state of registers that it does not have.
 #[derive(Debug)]
 pub(crate) struct Device<T> {
     transport: T,
@@ -67,7 +67,8 @@ impl<T: Transport> Device<T> {
             register::MAGIC_VALUE => MAGIC,
             register::VERSION => 2 - u32::from(self.transport.requires_legacy_layout()),
             register::DEVICE_ID => match self.transport.device_type() {
-                // `virtio-drivers` 0.13 takes a transitional balloon, PCI device 0x1002, for type 13, which nobody makes.
+                // `virtio-drivers` 0.13 takes a transitional balloon, PCI device 0x1002, for type 13, which does not
+                // exist in practice.
                 DeviceType::MemoryBalloon => DeviceType::MemoryBallooning as u32,
                 other => other as u32,
             },
@@ -94,7 +95,7 @@ impl<T: Transport> Device<T> {
             register::QUEUE_NOTIFY => self.transport.notify(value as u16),
             register::QUEUE_SIZE => self.size = value,
             register::QUEUE_FRAME => {
-                // The rings of a legacy queue follow one another (2.7.2).
+                // The rings of a legacy queue are contiguous (2.7.2).
                 let descriptors = u64::from(value) * PAGE;
                 let driver = descriptors + 16 * u64::from(self.size);
                 let device = (driver + 6 + 2 * u64::from(self.size)).next_multiple_of(PAGE);
@@ -105,7 +106,7 @@ impl<T: Transport> Device<T> {
             register::STATUS => self.transport.set_status(DeviceStatus::from_bits_retain(value)),
             register::QUEUE_AREAS..register::QUEUE_AREAS_END => {
                 let place = register - register::QUEUE_AREAS;
-                // A register of an area is its low half or its high one.
+                // Each area has a register for its low half and one for its high half.
                 set_word(&mut self.areas[place / 16], (place % 16 / 4) as u32, value);
             }
             _ => {}
@@ -122,7 +123,7 @@ impl<T: Transport> Device<T> {
     }
 }
 
-/// A word of 64 bits.
+/// A 32-bit word of 64 bits.
 const fn word(bits: u64, number: u32) -> u32 {
     if number < 2 { (bits >> (32 * number)) as u32 } else { 0 }
 }
@@ -142,14 +143,14 @@ pub struct TransportRegisters<T> {
 }
 
 impl<T> TransportRegisters<T> {
-    /// The registers from `start` on; `None` if they are not there.
+    /// The registers from `start` on; `None` if they are outside the window.
     pub(crate) fn new(device: &Arc<Mutex<Device<T>>>, start: u64, length: u64) -> Option<Self> {
         let (start, length) = (usize::try_from(start).ok()?, usize::try_from(length).ok()?);
         let end = start.checked_add(length)?;
         (end <= LENGTH).then(|| Self { device: Arc::clone(device), start, length })
     }
 
-    /// Where the window's `offset` is among the registers, if `size` bytes are there.
+    /// The register offset of the window's `offset`; panics unless `size` bytes are inside.
     #[track_caller]
     fn at(&self, offset: usize, size: usize) -> usize {
         let inside = offset.checked_add(size).is_some_and(|end| end <= self.length);
@@ -162,7 +163,7 @@ impl<T> TransportRegisters<T> {
     }
 }
 
-/// Where in the device configuration a register is, if it is there.
+/// The offset of a register in the device configuration, if it belongs there.
 fn config(register: usize) -> Option<usize> {
     register.checked_sub(register::CONFIG)
 }
@@ -212,7 +213,7 @@ impl<T: Transport> Registers for TransportRegisters<T> {
 }
 
 impl<T: Transport> TransportRegisters<T> {
-    /// Writes to the device configuration. What has no such field ignores it, as a bus does, and the log says so.
+    /// Writes to the device configuration. A write to a missing field is ignored, as on a bus, and logged.
     fn write_config(&self, at: usize, write: impl FnOnce(&mut T) -> virtio_drivers::Result<()>) {
         if let Err(error) = write(&mut self.device.lock().transport) {
             log::warn!("device configuration at {at:#x}: {error}");

@@ -17,7 +17,7 @@ use super::HalConfig;
 use super::platform::Parts;
 use super::transport::{Device, LENGTH, TransportRegisters};
 
-/// Where the device is said to be, for want of an address: errors and logs name it by this.
+/// A stand-in for the device's address, in errors and logs.
 const ADDRESS: u64 = 0;
 
 /// A platform for one device, which is reached through a [`Transport`] `T` of `virtio-drivers`, over a [`Hal`] `H` and
@@ -34,7 +34,7 @@ impl<H: Hal, T: Transport, F: PageFrames> TransportPlatform<H, T, F> {
         Self { device, parts: RawPlatform::new(Parts::new(frames, now), HalConfig(NoPci(()))) }
     }
 
-    /// What [`Balloon::probe`](ballonet::balloon::Balloon::probe) is given.
+    /// The device for [`Balloon::probe`](ballonet::balloon::Balloon::probe).
     pub const fn device(&self) -> DeviceHandle {
         DeviceHandle::Mmio(MmioDevice::new(ADDRESS, LENGTH as u64, None))
     }

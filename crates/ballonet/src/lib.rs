@@ -1,14 +1,14 @@
-//! A virtio-balloon driver over virtio-pci, from configuration space up.
+//! A virtio-balloon driver over virtio-pci and virtio-mmio, from configuration space up.
 //!
 //! It performs no I/O of its own: it reaches the world only through the traits of [`platform`] and
-//! [`pci::ConfigSpace`], so the whole driver runs on a host against a device model. Arrows run one way: `balloon ->
-//! virtio -> pci`.
+//! [`pci::ConfigSpace`], so the whole driver runs on a host against a device model. Dependencies run one way: `balloon
+//! -> virtio -> pci`.
 
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(not(feature = "raw"), forbid(unsafe_code))]
 #![cfg_attr(feature = "raw", deny(unsafe_code))]
 #![warn(unreachable_pub)]
-// Tests may use what the toolchain of this workspace has; users of the library need no more than `rust-version`.
+// The library builds with `rust-version`; its tests may use newer features.
 #![cfg_attr(not(test), deny(clippy::incompatible_msrv))]
 
 extern crate alloc;
@@ -25,7 +25,7 @@ pub mod raw;
 pub mod rng;
 pub mod virtio;
 
-/// The front page: its skeleton has to compile.
+/// The README: its example must compile.
 #[cfg(all(doctest, feature = "raw"))]
 #[doc = include_str!("../README.md")]
 struct FrontPage;

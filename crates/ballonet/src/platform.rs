@@ -3,7 +3,7 @@
 //! A kernel implements [`Platform`] once; the drivers then need nothing else from it. Static dispatch throughout: on
 //! the machine each register access is one instruction. There is no global state: two devices are two values.
 //!
-//! What a device can write (registers, DMA memory) is never behind a reference; it is read and written by value.
+//! Memory that a device can write (registers, DMA memory) is never behind a reference; it is read and written by value.
 
 use core::fmt;
 
@@ -19,7 +19,7 @@ use crate::pci::{Bdf, ConfigSpace, ConfigWindow};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 #[display("cannot map {window}: {reason}")]
 pub struct MapError {
-    /// What was asked for.
+    /// The window requested.
     pub window: RegisterWindow,
     /// Why not.
     #[error(not(source))]
@@ -48,7 +48,7 @@ pub enum AffinityError {
     /// There is no such CPU, or interrupts cannot be sent to it.
     #[display("there is no CPU {_0} to interrupt")]
     NoCpu(#[error(not(source))] u32),
-    /// The vector stands for a line, which is shared and stays where it is.
+    /// The vector belongs to an interrupt line, which is shared and stays on its CPU.
     #[display("vector {_0} is an interrupt line and stays on its CPU")]
     Line(#[error(not(source))] u32),
 }
@@ -72,21 +72,20 @@ pub trait Platform {
     /// When the platform cannot reach the addresses.
     fn map(&mut self, window: RegisterWindow) -> Result<Self::Registers, MapError>;
 
-    /// Makes registers of a structure that cannot be mapped, which reach it through configuration space. The accesses
-    /// that `window` stands for are to be made with this function's window kept from everybody else: each is a
-    /// sequence, and the device's interrupt handler makes them too. By default a platform does not do that.
+    /// Registers of a structure that cannot be mapped, accessed through configuration space. Each access by `window` is
+    /// a sequence of steps, and the device's interrupt handler makes such accesses too, so the platform must exclude
+    /// all other users of this function's window meanwhile. `None`, the default, if the platform cannot.
     fn map_through_config(&mut self, _window: ConfigWindow) -> Option<Self::Registers> {
         None
     }
 
-    /// Makes the configuration space of a function reachable as registers, beside [`Platform::config`] and at any time:
-    /// for interrupt handlers. By default, and where configuration space is not mapped into memory, there is no such
-    /// way.
+    /// The configuration space of a function as registers that an interrupt handler may access at any time, even during
+    /// an access by [`Platform::config`]. `None`, the default, if configuration space is not mapped into memory.
     fn map_config(&mut self, _function: Bdf) -> Option<Self::Registers> {
         None
     }
 
-    /// Ends a mapping, of either kind. By default the value is dropped: enough where all memory stays mapped.
+    /// Ends a mapping of any kind. By default the value is dropped, which suffices if all memory stays mapped.
     fn unmap(&mut self, registers: Self::Registers) {
         drop(registers);
     }
@@ -97,11 +96,11 @@ pub trait Platform {
     /// When there is no such memory.
     fn allocate_dma(&mut self, size: usize, align: usize) -> Result<Self::Memory, DmaExhausted>;
 
-    /// Takes DMA memory back. The device no longer knows it.
+    /// Releases DMA memory, which the device no longer uses.
     fn release_dma(&mut self, memory: Self::Memory);
 
-    /// Allocates a vector for message-signalled interrupts, ready to be raised: the platform runs `handler` then.
-    /// `name` is shown to people. By default the platform has no interrupts.
+    /// Allocates a vector for message-signalled interrupts, ready to be raised; the platform then runs `handler`.
+    /// `name` is for display. By default the platform has no interrupts.
     ///
     /// # Errors
     /// When vectors have run out, or the platform has no message-signalled interrupts.
@@ -113,15 +112,15 @@ pub trait Platform {
         Err(VectorError::NoMessages)
     }
 
-    /// Releases a vector of [`Platform::allocate_vector`]; after it returns its handler does not run any more. By
-    /// default there is none to release.
+    /// Releases a vector of [`Platform::allocate_vector`]; when it returns, the vector's handler no longer runs. By
+    /// default there are no vectors to release.
     fn release_vector(&mut self, _vector: Vector) {}
 
-    /// Attaches `handler` to an interrupt line. Those of PCI are shared and level-triggered: the handler says whether
+    /// Attaches `handler` to an interrupt line. PCI's lines are shared and level-triggered: the handler returns whether
     /// the interrupt was its own. By default the platform has no lines.
     ///
     /// # Errors
-    /// When the platform does not know the line, or vectors have run out. The handler comes back.
+    /// When the platform does not know the line, or vectors have run out. The handler is returned.
     #[allow(clippy::type_complexity, reason = "the error, and what was refused")]
     fn attach_line(
         &mut self,
@@ -132,18 +131,18 @@ pub trait Platform {
         Err((VectorError::NoLine(line), handler))
     }
 
-    /// Ends what [`Platform::attach_line`] began, and returns the handler, which does not run any more: it owns
-    /// registers, which the driver unmaps.
+    /// Undoes [`Platform::attach_line`] and returns the handler, which no longer runs: it owns registers, which the
+    /// driver unmaps.
     fn detach_line(&mut self, _vector: Vector) -> Option<Handler<Self::Registers>> {
         None
     }
 
-    /// Waits until the handler of a vector, which may be running on another CPU, has returned. It may be called again
-    /// right after. By default there is one CPU, where no handler runs while anything else does.
+    /// Waits until the handler of a vector, which may be running on another CPU, has returned. It may run again right
+    /// after. The default is for a single CPU, where no handler runs at the same time as its caller.
     fn synchronize_vector(&mut self, _vector: &Vector) {}
 
-    /// Moves a vector to another CPU: returns the new message. The former message keeps working, on the former CPU,
-    /// until the vector is released or moved again. By default there is CPU 0 and no other.
+    /// Moves a vector to another CPU and returns the new message. The old message keeps working, on the old CPU, until
+    /// the vector is released or moved again. By default there is only CPU 0.
     ///
     /// # Errors
     /// When there is no such CPU, or the vector is a line.
@@ -157,7 +156,7 @@ pub trait Platform {
         0
     }
 
-    /// Time since some fixed moment, in nanoseconds. Never goes back.
+    /// Time since some fixed moment, in nanoseconds. Monotonic.
     fn now(&self) -> u64;
 
     /// Eases a busy wait.

@@ -9,10 +9,10 @@ use crate::virtio::{
     Segment, Setup, TransportError, UsedLength, Virtqueue,
 };
 
-/// Bytes of a request, at most.
+/// The most bytes of a request.
 pub const REQUEST_SIZE: usize = 4096;
 
-/// What the driver implements. The device type has no features of its own (5.4.3).
+/// The features that the driver implements. The device type has none of its own (5.4.3).
 const IMPLEMENTED: Features = Features::VERSION_1
     .union(Features::EVENT_IDX)
     .union(Features::RING_PACKED)
@@ -27,7 +27,7 @@ pub enum RngError {
     /// The device broke the rules of its queue.
     #[display("requests queue: {_0}")]
     Queue(QueueError),
-    /// It returned a buffer in which it wrote nothing, against 5.4.6.2.
+    /// It returned an empty buffer, in violation of 5.4.6.2.
     #[display("the device returned an empty buffer")]
     Empty,
 }
@@ -35,7 +35,7 @@ pub enum RngError {
 /// The queue (`requestq`, 5.4.2) and its buffer.
 struct Lent<P: Platform> {
     queue: Virtqueue<P::Memory, ()>,
-    /// There once the queue is.
+    /// `Some` once the queue exists.
     buffer: Option<P::Memory>,
 }
 
@@ -78,31 +78,31 @@ impl<P: Platform> Rng<P> {
                 lent.buffer = Some(platform.allocate_dma(REQUEST_SIZE, REQUEST_SIZE)?);
                 Ok(())
             })?;
-        Ok(Self { running: connected.run(), lent: lent.expect("set-up makes it or fails") })
+        Ok(Self { running: connected.run(), lent: lent.expect("set-up creates it or fails") })
     }
 
     /// Asks for `length` bytes, of 1 to [`REQUEST_SIZE`]. Does nothing while a request is in flight.
     pub fn request(&mut self, length: usize) {
         let length = length.clamp(1, REQUEST_SIZE) as u32;
         let Some(buffer) = &self.lent.buffer else { return };
-        // A legacy device's queue has room for more requests, but there is one buffer.
+        // A legacy device's queue has room for more requests, but there is only one buffer.
         if self.lent.queue.outstanding() > 0 {
             return;
         }
         let segment = Segment { address: buffer.device_address(), length };
         if self.lent.queue.add(Chain::writable(&[segment]), ()).is_ok() {
-            // Before the device can see the request, or it might be done with it before it sees the wish for an
-            // interrupt.
+            // Before `publish`: otherwise the device might complete the request before it sees that an interrupt is
+            // wanted.
             let _ = self.lent.queue.arm(1);
             self.running.publish(&mut self.lent.queue);
         }
     }
 
-    /// Takes the answer to a request: fills `bytes` from its start and returns how many there are; `None` while there
-    /// is no answer.
+    /// Takes a completed request: fills `bytes` from its start and returns how many bytes there are; `None` if there is
+    /// none yet.
     ///
     /// # Errors
-    /// When the device broke the rules; only [`Rng::shutdown`] is left then.
+    /// When the device broke the rules; then only [`Rng::shutdown`] is useful.
     pub fn poll(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, RngError> {
         self.running.interrupts.take();
         let Some(completion) = self.lent.queue.pop()? else { return Ok(None) };
@@ -113,7 +113,7 @@ impl<P: Platform> Rng<P> {
         if completion.written == 0 { Err(RngError::Empty) } else { Ok(Some(count)) }
     }
 
-    /// Stops the device and gives everything back.
+    /// Stops the device and releases everything.
     ///
     /// # Errors
     /// When the device does not finish its reset; it keeps its queue and buffer.

@@ -1,5 +1,4 @@
-//! A driver outside the library has everything that it needs: this follows docs/adding-a-driver.md for an entropy
-//! device.
+//! A driver can be written outside the library: this one follows docs/adding-a-driver.md for an entropy device.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
@@ -55,7 +54,7 @@ impl<P: Platform> Driver<P> {
             Ok(())
         };
         let (connected, lent, ()) = setup.connect(platform, None, make)?;
-        Ok(Self { running: connected.run(), lent: lent.expect("set-up makes it or fails") })
+        Ok(Self { running: connected.run(), lent: lent.expect("set-up creates it or fails") })
     }
 
     fn request(&mut self) {
@@ -66,7 +65,7 @@ impl<P: Platform> Driver<P> {
         self.running.publish(&mut self.lent.queue);
     }
 
-    /// The answer, once an interrupt or the clock has woken the kernel and the device is done.
+    /// The answer, once the device is done.
     fn poll(&mut self) -> Option<Vec<u8>> {
         let interrupts = &self.running.interrupts;
         if interrupts.mode() != InterruptMode::Polling && !interrupts.events().is_pending() {
@@ -74,7 +73,7 @@ impl<P: Platform> Driver<P> {
         }
         let pending = interrupts.take();
         assert!(!pending.is_empty() && !pending.config() || interrupts.mode() == InterruptMode::Polling);
-        let completion = self.lent.queue.pop().expect("the device keeps the rules")?;
+        let completion = self.lent.queue.pop().expect("the device follows the rules")?;
         let mut bytes = vec![0; completion.written as usize];
         self.lent.buffer.as_ref().expect("set-up allocates it").read_bytes(0, &mut bytes);
         Some(bytes)
@@ -82,7 +81,7 @@ impl<P: Platform> Driver<P> {
 }
 
 #[test]
-fn a_driver_outside_of_the_library_is_served_and_leaves_nothing_behind() {
+fn a_driver_outside_the_library_works_and_leaves_nothing_behind() {
     let machine = Machine::new(8);
     let at = Bdf::new(0, 0, 3, 0).expect("a function number");
     machine.plug(at, Behaviour::conforming().entropy(7));

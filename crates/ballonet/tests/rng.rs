@@ -66,7 +66,7 @@ impl Guest {
         self.receive(rng)
     }
 
-    /// All bytes that the device has given.
+    /// All bytes that the device has sent.
     fn given(&self) -> Vec<u8> {
         self.machine
             .balloon(self.at, |device, _| device.behaviour.entropy.as_ref().map(|entropy| entropy.given.clone()))
@@ -84,12 +84,12 @@ impl Guest {
         });
     }
 
-    /// Panics unless a failed start was undone, and the device told if its registers were ever reached.
+    /// Panics unless a failed start was undone, with FAILED set if the registers were ever reached.
     #[track_caller]
     fn expect_given_up(&self) {
         self.expect_clean();
         let writes = self.machine.balloon(self.at, |device, _| device.common.status_writes.clone());
-        assert!(writes.last().is_none_or(|last| last & FAILED != 0), "the device was not told: {writes:x?}");
+        assert!(writes.last().is_none_or(|last| last & FAILED != 0), "FAILED was not set: {writes:x?}");
     }
 
     #[track_caller]
@@ -120,7 +120,7 @@ fn devices() -> Vec<(Behaviour, TransportKind, RingFormat)> {
     devices.map(|(behaviour, kind, ring)| (behaviour.entropy(SEED), kind, ring)).into()
 }
 
-/// Panics unless the device, driven in this mode, gives different bytes each time, exactly as it wrote them.
+/// Panics unless each request in this mode returns new bytes, exactly as the device wrote them.
 #[track_caller]
 fn expect_bytes(behaviour: Behaviour, kind: TransportKind, ring: RingFormat, mode: InterruptMode) {
     let mut guest = Guest::new(behaviour);
@@ -138,7 +138,7 @@ fn expect_bytes(behaviour: Behaviour, kind: TransportKind, ring: RingFormat, mod
         received.extend_from_slice(&bytes);
         last = bytes;
     }
-    assert!(received == guest.given(), "other bytes than the device has given");
+    assert!(received == guest.given(), "not the bytes that the device sent");
     guest.finish(rng);
 }
 
@@ -191,7 +191,7 @@ fn no_second_request_is_made_while_one_is_in_flight() {
     guest.finish(rng);
 }
 
-/// Bytes for which the caller has no room are dropped, and a device may give fewer bytes than requested.
+/// Bytes beyond the caller's buffer are dropped, and a device may return fewer bytes than requested.
 #[test]
 fn an_answer_is_as_long_as_its_shortest_limit() {
     let mut behaviour = Behaviour::conforming().entropy(SEED);
@@ -242,21 +242,21 @@ fn a_wrong_length_or_id_is_detected() {
                 Lie::LengthTooLong => assert!(matches!(found, QueueError::UsedLength { limit: 16, .. }), "{found}"),
                 _ => assert!(!matches!(found, QueueError::UsedLength { .. }), "{found}"),
             }
-            assert_eq!(rng.poll(&mut [0; 16]), Err(error), "the queue is out of use");
+            assert_eq!(rng.poll(&mut [0; 16]), Err(error), "the queue is broken");
             guest.finish(rng);
         }
     }
 }
 
 #[test]
-fn a_function_that_is_no_entropy_device_is_refused_untouched() {
+fn a_function_that_is_not_an_entropy_device_is_refused_untouched() {
     for (behaviour, id) in [
         (Behaviour::conforming(), 0x1045),
         (Behaviour::conforming().transitional(), 0x1002),
         (Behaviour { device_id: 0x1003, ..Behaviour::conforming() }, 0x1003),
     ] {
         let mut guest = Guest::new(behaviour);
-        let error = guest.probe(|_| {}).err().expect("it is no entropy device");
+        let error = guest.probe(|_| {}).err().expect("it is not an entropy device");
         assert_eq!(error, BringUpError::WrongDevice { function: guest.at, vendor: 0x1af4, device: id });
         let said = error.to_string();
         assert!(said.contains("00:03.0") && said.contains(&format!("{id:#06x}")), "{said}");
@@ -319,8 +319,8 @@ fn a_device_that_fails_its_own_start_gets_failed() {
         ("no VERSION_1", conforming().with_features(1)),
         ("features refused", Behaviour { refuses_features: true, ..conforming() }),
         ("no queue", Behaviour { num_queues: Some(0), ..conforming() }),
-        ("a size that is none", Behaviour { size_lie: Some(0xffff), ..conforming() }),
-        ("a doorbell nowhere", Behaviour { notify_off: Some(0x2000), ..conforming() }),
+        ("an invalid size", Behaviour { size_lie: Some(0xffff), ..conforming() }),
+        ("a doorbell out of range", Behaviour { notify_off: Some(0x2000), ..conforming() }),
         ("a legacy queue of an odd size", Behaviour { size_lie: Some(48), ..legacy() }),
         ("a reset that never ends", Behaviour { reset_time: u64::MAX, ..conforming() }),
         ("a legacy reset that never ends", Behaviour { reset_time: u64::MAX, ..legacy() }),
@@ -338,11 +338,11 @@ fn a_device_that_fails_its_own_start_gets_failed() {
             _ => {}
         }
         guest.expect_given_up();
-        assert!(guest.machine.balloon(guest.at, |device, _| device.common.failed()), "{name}: the device was not told");
+        assert!(guest.machine.balloon(guest.at, |device, _| device.common.failed()), "{name}: FAILED was not set");
     }
 }
 
-/// The device may write to its queue and its buffer at any time: they are leaked.
+/// The device may still write to its queue and its buffer, so they are leaked.
 #[test]
 fn a_device_that_does_not_finish_its_reset_keeps_its_memory() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {
@@ -366,7 +366,7 @@ fn a_device_that_does_not_finish_its_reset_keeps_its_memory() {
 }
 
 #[test]
-fn a_shutdown_in_the_middle_of_a_request_gives_all_back_and_another_driver_follows() {
+fn a_shutdown_during_a_request_releases_everything_and_another_driver_can_start() {
     for (behaviour, ..) in devices() {
         let mut guest = Guest::new(behaviour);
         for _ in 0..3 {
@@ -380,12 +380,12 @@ fn a_shutdown_in_the_middle_of_a_request_gives_all_back_and_another_driver_follo
 }
 
 #[test]
-fn a_device_that_is_pulled_out_leaves_nothing_behind() {
+fn an_unplugged_device_leaves_nothing_behind() {
     let mut guest = Guest::new(Behaviour::conforming().entropy(SEED));
     let mut rng = guest.expect_up();
     rng.request(16);
     guest.machine.balloon(guest.at, |device, _| device.unplug());
-    assert_eq!(rng.poll(&mut [0; 16]), Ok(None), "the device does not answer");
+    assert_eq!(rng.poll(&mut [0; 16]), Ok(None), "the device does not respond");
     let _ = rng.shutdown(&mut guest.platform);
     let left = guest.machine.allocated();
     assert_eq!((left.vectors, left.mappings), (0, 0));

@@ -6,17 +6,17 @@ pub enum Bug {
     // Registers.
     /// A reset leaves ACKNOWLEDGE in the status.
     ResetKeepsStatus,
-    /// A reset leaves queues enabled, as far as `queue_enable` says.
+    /// After a reset `queue_enable` still shows queues as enabled.
     ResetKeepsQueueEnable,
-    /// A reset leaves queue sizes as the driver set them.
+    /// A reset keeps the queue sizes that the driver set.
     ResetKeepsQueueSize,
-    /// A reset leaves events with their vectors.
+    /// A reset keeps the vectors.
     ResetKeepsVectors,
     /// After `FEATURES_OK` fewer features are offered.
     FeaturesChange,
     /// Feature words beyond the second repeat the first two.
     FeatureWordsRepeat,
-    /// `FEATURES_OK` sticks whatever was accepted.
+    /// `FEATURES_OK` sticks even if features were accepted that were not offered.
     TakesUnofferedFeatures,
     /// `FEATURES_OK` does not stick unless all features are accepted.
     WantsAllFeatures,
@@ -26,7 +26,7 @@ pub enum Bug {
     IgnoresQueueSize,
     /// All queues share the address registers.
     SharedQueueAddresses,
-    /// `queue_enable` reads 0 always.
+    /// `queue_enable` always reads 0.
     QueueEnableReads0,
     /// A vector beyond the table is accepted.
     TakesAbsentVector,
@@ -40,14 +40,19 @@ pub enum Bug {
     ActualIsTarget,
     /// `poison_val` is not stored.
     PoisonIsDropped,
-    /// Narrow reads of a configuration field give its low byte.
+    /// Narrow reads of a configuration field return its low byte.
     ConfigurationInWordsOnly,
     /// The window in configuration space reads 0.
     AccessReads0,
     /// The window in configuration space drops writes.
     AccessDropsWrites,
 
+    /// `config_generation` stays as it is when the host sets a target.
+    GenerationStays,
+
     // Interrupts.
+    /// A new target does not interrupt.
+    TargetsAreSilent,
     /// Reading the ISR byte does not clear it.
     IsrStays,
     /// The ISR byte stays 0.
@@ -66,7 +71,7 @@ pub enum Bug {
     NoVectorIsVector0,
     /// Interrupt suppression by the driver is ignored.
     IgnoresSuppression,
-    /// With `EVENT_IDX` no buffer interrupts but the first.
+    /// With `EVENT_IDX` only the first buffer interrupts.
     EventIndexIsMissed,
     /// A message is sent after each reset.
     InterruptsAfterReset,
@@ -76,7 +81,7 @@ pub enum Bug {
     UsesTwice,
     /// Used entries name the next descriptor.
     UsedIdIsOff,
-    /// Of several buffers the second comes back first.
+    /// The second of several buffers comes back first.
     OutOfOrder,
     /// A readable buffer is written.
     WritesReadable,
@@ -104,16 +109,18 @@ pub enum Bug {
     LosesLarge,
     /// A queue of one entry is not served.
     LosesRingsOfOne,
-    /// A queue whose size is no power of two is not served.
+    /// A queue whose size is not a power of two is not served.
     LosesOddRings,
     /// After 40,000 requests a queue is no longer served.
     StopsAtTheWrap,
     /// A kick without a buffer is an error that needs a reset.
     NeedsResetForNothing,
 
-    // The balloon's own.
-    /// The statistics buffer comes back at once, always.
+    // The balloon.
+    /// The statistics buffer always comes back at once.
     StatisticsComeBack,
+    /// The statistics buffer is kept, even if the host asks for statistics.
+    StatisticsAreKept,
     /// Reports of free pages are never used.
     LosesReports,
     /// With `MUST_TELL_HOST` deflate requests are never used.
@@ -142,11 +149,11 @@ pub enum Bug {
     RandomStartsOver,
 
     // The block device.
-    /// `blk_size` is no power of two.
+    /// `blk_size` is not a power of two.
     BlockSizeIsOdd,
     /// `writeback` is neither 0 nor 1.
     CacheModeIsJunk,
-    /// Of a read of several sectors the first comes last.
+    /// A read of several sectors returns the first one last.
     SectorsAreSwapped,
     /// A read behind the last sector succeeds.
     ReadsPastTheEnd,
@@ -158,7 +165,7 @@ pub enum Bug {
     FlushFails,
     /// Requests of unknown types succeed.
     UnknownRequestsAreDone,
-    /// The identification is not padded, and the used length says that it is.
+    /// The identification is not padded, but the used length counts padding.
     IdentificationIsShort,
     /// The used length does not count the status.
     UsedLengthLeavesStatusOut,
@@ -166,7 +173,7 @@ pub enum Bug {
     // The console.
     /// `max_nr_ports` is 0.
     ConsoleHasNoPort,
-    /// What was sent is said to be written.
+    /// The used length counts sent bytes as written.
     SentIsWritten,
     /// A buffer of one byte is never used.
     LosesSingleBytes,
@@ -186,7 +193,7 @@ pub enum Bug {
     LosesLongFrames,
     /// Unknown commands are acknowledged.
     UnknownCommandsAreAcknowledged,
-    /// Received frames say that they take no buffer.
+    /// Received frames have a `num_buffers` of 0.
     ReceivedHeadersAreEmpty,
 
     // The legacy interface.
@@ -194,7 +201,7 @@ pub enum Bug {
     LegacyConfigurationStays,
     /// Page 0 is ignored.
     LegacyPage0IsIgnored,
-    /// The page of a queue reads as the one behind it.
+    /// The page of a queue reads as the next one.
     LegacyPageReadsBackWrong,
 
     // MMIO.
@@ -204,7 +211,7 @@ pub enum Bug {
     QueueStaysReady,
     /// A reset leaves `InterruptStatus`.
     ResetKeepsInterruptStatus,
-    /// Shared memory that is not there has length 0.
+    /// Absent shared memory has length 0.
     AbsentMemoryIsEmpty,
     /// `DeviceFeaturesSel` is ignored once it was 0.
     SelectorIsIgnored,

@@ -6,7 +6,7 @@ pub const DEFLATE_ON_OOM: u64 = 1 << 2;
 pub const FREE_PAGE_HINT: u64 = 1 << 3;
 pub const PAGE_POISON: u64 = 1 << 4;
 pub const PAGE_REPORTING: u64 = 1 << 5;
-/// The bits whose meaning depends on the type of the device.
+/// The bits defined by the device type.
 pub(crate) const OF_DEVICE_TYPE: u64 = 0x00ff_ffff;
 pub const ANY_LAYOUT: u64 = 1 << 27;
 pub const INDIRECT_DESC: u64 = 1 << 28;

@@ -1,11 +1,11 @@
 //! A machine on the host in which the whole driver runs, from PCI config space up, against device models.
 //!
 //! [`Machine`] is the guest: RAM, DMA memory, page frames, interrupt vectors and lines, virtual time. A [`Balloon`] is
-//! a virtio-pci balloon that follows the specification to the letter and records every misstep of the driver with the
-//! clause that it breaks. [`Behaviour`] gives it the quirks of a real VMM, makes it hostile, or turns it into an
-//! entropy, block, console or network device ([`Behaviour::entropy`], [`Behaviour::block`], ...). The device side of
-//! split rings is rust-vmm's `virtio-queue`, so both ends of the protocol have different authors; that of packed rings
-//! is a model of our own.
+//! a virtio-pci balloon that strictly follows the specification and records every misstep of the driver with the clause
+//! that it breaks. [`Behaviour`] gives it the quirks of a real VMM, makes it hostile, or turns it into an entropy,
+//! block, console or network device ([`Behaviour::entropy`], [`Behaviour::block`], ...). The device side of split rings
+//! is rust-vmm's `virtio-queue`, so both ends of the protocol have different authors; packed rings have a model of our
+//! own.
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]

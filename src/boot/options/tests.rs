@@ -7,6 +7,7 @@ use super::*;
 use ballonet::balloon::RequestShape;
 use ballonet::balloon::wire::FEATURES;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
+use ballonet_check::HostAction;
 
 #[test]
 fn an_invalid_word_ends_an_unattended_run() {
@@ -45,7 +46,7 @@ fn an_empty_line_means_the_defaults() {
 #[test]
 fn every_option_is_read() {
     let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
-                report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* device=rng writes=on poison=0xa5 queue-size=7 request=9x10 cpus=3 affinity=boot hotplug=prompt poweroff=deflate \
+                report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* device=rng writes=on host=pause,target poison=0xa5 queue-size=7 request=9x10 cpus=3 affinity=boot hotplug=prompt poweroff=deflate \
                 virtio_mmio.device=4K@0xc0001000:5 virtio_mmio.device=1M@0xd0000000:16:2 \
                 tap=14 log=json term=ansi screen=off verbose=on test=vectors::stack list=on";
     let expected = KernelOptions {
@@ -70,6 +71,7 @@ fn every_option_is_read() {
         checks: Some("isr-*"),
         device: "rng",
         writes: true,
+        host: HostActions::NONE.with(HostAction::Pause).with(HostAction::Target),
         tap: TapVersion::V14,
         log: LogFormat::Json,
         term: Terminal::Ansi,
@@ -97,7 +99,7 @@ fn every_word_of_every_choice_is_valid() {
 fn options_that_are_written_read_back() {
     for line in [
         "",
-        "mode=check irq=poll report-age=0 report-budget=1536M poison=0x00 checks=isr-*,-a",
+        "mode=check irq=poll report-age=0 report-budget=1536M poison=0x00 checks=isr-*,-a host=target,restore",
         "ring=split request=1x2 cpus=4096 verbose=on features=-event_idx,-in_order work=steady:1025",
     ] {
         let (options, _) = parse(line);
@@ -125,7 +127,7 @@ fn an_unknown_key_is_quoted_and_the_valid_ones_are_listed() {
     assert_eq!(
         warnings[0].to_string(),
         "unknown option `colour`; valid: mode, irq, transport, access, ring, features, queue-size, request, report-age, \
-         report-threshold, report-budget, oom-cooldown, poison, work, cpus, affinity, hotplug, poweroff, checks, device, writes, \
+         report-threshold, report-budget, oom-cooldown, poison, work, cpus, affinity, hotplug, poweroff, checks, device, writes, host, \
          tap, log, term, screen, virtio_mmio.device, verbose, test, list"
     );
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::declare::events;
-use super::field::{Decimal, Field, declare};
+use super::field::{Bytes, Decimal, Field, declare};
 use super::spec::{Event, EventSpec};
 use crate::console::json::Object;
 
@@ -30,10 +30,17 @@ events! {
         trouble: Option<&'e str>, "why the tester could not check";
     }
 
+    /// A check asks the host to do something that `host=` on the command line says it does.
+    "host" => Host<'e> {
+        action: &'e str, "`target`: nothing but what `target` says; `statistics`: to ask the device for statistics, until the check ends; `pause`: to pause the virtual machine, and let it run on; `restore`: to save its state, and go on from that in a new process";
+        device: &'e dyn fmt::Display, "the balloon's address, on PCI or MMIO";
+        target: Bytes, "the balloon's size that the host then asks for, by which the check learns that the action is done";
+    }
+
     /// The end of `mode=check`.
     "checks" => Checks<'e> {
         ok: bool, "whether every device passed every MUST";
-        passed: u32, "checks passed, hostile ones that the device survived among them";
+        passed: u32, "checks passed, including hostile ones that the device survived";
         refused: u32, "hostile checks that the device refused";
         needed_reset: u32, "hostile checks after which the device asked for a reset, and recovered";
         failed: u32, "checks of a MUST failed";

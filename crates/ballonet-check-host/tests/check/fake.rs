@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -23,14 +24,20 @@ finish() { printf '{"event":"checks","ms":1,"ok":true}\n'; exit 33; }
 each() { for name in $(echo "$list" | tr , ' '); do on_check "$name"; done; finish; }
 "#;
 
-/// Runs the program on a script with this end.
-fn run(name: &str, script: &str, options: &[&str]) -> Outcome<(Output, Folder)> {
-    let folder = Folder::new(name)?;
+/// Writes a VMM that is a script with this end, and a kernel for it.
+pub(super) fn write(folder: &Folder, script: &str) -> Outcome<[PathBuf; 2]> {
     let vmm = folder.0.join("vmm");
     fs::write(&vmm, format!("{PRELUDE}\nfolder={}\n{script}\n", folder.0.display()))?;
     fs::set_permissions(&vmm, fs::Permissions::from_mode(0o755))?;
     let kernel = folder.0.join("kernel");
     fs::write(&kernel, b"\x7fELF")?;
+    Ok([vmm, kernel])
+}
+
+/// Runs the program on a script with this end.
+fn run(name: &str, script: &str, options: &[&str]) -> Outcome<(Output, Folder)> {
+    let folder = Folder::new(name)?;
+    let [vmm, kernel] = write(&folder, script)?;
     let command = format!("{} {{kernel}} {{cmdline}}", vmm.display());
     let mut run = program();
     run.args(["--vmm", &command, "--checks", CHECKS, "--format", "json", "--boot-timeout", "5", "--kernel"]);
@@ -52,7 +59,7 @@ fn a_sound_vmm_passes_in_one_start() -> Outcome {
     Ok(())
 }
 
-/// The VMM dies in one check: it alone is convicted, and one more start makes the rest.
+/// The VMM dies in one check: only that one is blamed, and one more start runs the rest.
 #[test]
 fn a_vmm_that_dies_is_convicted() -> Outcome {
     let script =
@@ -135,7 +142,7 @@ fn a_closed_serial_line_is_noticed() -> Outcome {
     Ok(())
 }
 
-/// A death after an outcome and before the next check is that of the check before.
+/// A death between two checks is attributed to the earlier one.
 #[test]
 fn a_death_between_checks_has_a_culprit() -> Outcome {
     let script = "on_check() { ok $1; [ $1 != chains-work ] || exit 1; }\neach";
@@ -200,7 +207,7 @@ each"#;
     Ok(())
 }
 
-/// An outcome that is lost is asked for once more, and then reported as lost.
+/// A check whose outcome is lost runs once more, and then is reported as lost.
 #[test]
 fn lost_outcomes_are_no_verdict() -> Outcome {
     let script = "on_check() { [ $1 = chains-work ] || ok $1; }\neach";

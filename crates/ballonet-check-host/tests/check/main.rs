@@ -6,9 +6,11 @@
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
 
+mod control;
 mod errors;
 mod fake;
 mod qemu;
+mod release;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The balloon's own queues and fields beside inflating and deflating.
+//! The balloon's queues and fields other than inflating and deflating.
 
 use core::mem::offset_of;
 
@@ -127,11 +127,11 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// Size of a page that is reported.
 const PAGE: usize = 4096;
-/// How often a statistics buffer is offered again at once.
+/// How often a statistics buffer is offered again immediately.
 const OFFERS: usize = 3;
 
 /// Starts the device with a statistics buffer in its queue.
-fn start_with_statistics(device: &mut TestDevice<'_>) -> Verdict {
+pub(super) fn start_with_statistics(device: &mut TestDevice<'_>) -> Verdict {
     skip_unless!(device.offered.contains(STATS_VQ), "the device does not offer STATS_VQ");
     let setup = StartOptions { features: device.least() | STATS_VQ, ..device.plain() };
     device.prepare(&setup)?;
@@ -141,7 +141,7 @@ fn start_with_statistics(device: &mut TestDevice<'_>) -> Verdict {
 }
 
 /// Offers a statistics buffer; the caller kicks.
-fn offer_statistics(device: &mut TestDevice<'_>) -> Verdict {
+pub(super) fn offer_statistics(device: &mut TestDevice<'_>) -> Verdict {
     let entries = [statistic(Tag::Free, 1 << 20), statistic(Tag::Total, 1 << 24)];
     let at = device.arena.place(entries.as_flattened().len(), 16, 0)?;
     device.arena.write(at, entries.as_flattened());

@@ -1,5 +1,5 @@
-//! The checks, by chapter. A chapter is one file with one constant, in which each check stands with its name, its
-//! severity, its clause, the sentence for people and its function; listing, selection and documents are made from it.
+//! The checks, by chapter. A chapter is one file with one constant, which has each check's name, severity, clause,
+//! sentence and function; listing, selection and documents come from it.
 
 mod balloon;
 mod block;
@@ -10,6 +10,7 @@ mod entropy;
 mod feature_sets;
 mod features;
 mod formats;
+mod host;
 mod hostile;
 mod interrupts;
 mod layouts;
@@ -101,6 +102,7 @@ pub const CHAPTERS: &[Chapter] = &[
     of_type(CONSOLE, "console", "The console device: `device=console`", console::CHECKS),
     of_type(NETWORK, "net", "The network device: `device=net`", network::CHECKS),
     general("resets", "Resets at work", resets::CHECKS),
+    of_type(BALLOON, "host", "What the host does, for which `ballonet-check` must start the VMM", host::CHECKS),
     on_bus(Bus::Modern, "hostile-split", "Split rings", hostile::split::CHECKS),
     on_bus(Bus::Modern, "hostile-addresses", "Addresses and lengths", hostile::addresses::CHECKS),
     on_bus(Bus::Modern, "hostile-tables", "Tables of descriptors", hostile::indirect::CHECKS),

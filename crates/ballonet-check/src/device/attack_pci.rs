@@ -1,4 +1,4 @@
-//! Configuration space and BARs in the hands of a hostile driver. What an attack changes it restores.
+//! Attacks through configuration space and BARs. Each attack restores what it changes.
 
 use core::mem::offset_of;
 
@@ -11,7 +11,7 @@ use ballonet::pci::{Capability, ConfigSpace};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{CapabilityType, PciAccessCapability, PciCapability};
 
-/// The most of a BAR that is swept, in bytes.
+/// How much of a BAR is swept at most, in bytes.
 const SWEEP: u64 = 0x4000;
 /// The command register.
 const COMMAND: u16 = 0x04;

@@ -1,8 +1,7 @@
-//! The driver's side of a hostile check against a queue: a started device, some lawful things to point at, and raw
+//! The driver's side of a hostile check against a queue: a started device, valid buffers to point at, and raw
 //! access to the ring.
-//!
-//! The attack goes to the deflate queue: a device that takes whatever a wrong descriptor names for frame numbers does
-//! no harm by deflating those. The inflate queue works beside it.
+//! The attack goes to the deflate queue: if the device takes the memory behind a wrong descriptor for frame
+//! numbers, deflating those does no harm. The inflate queue works beside it.
 
 use alloc::vec::Vec;
 
@@ -46,13 +45,16 @@ pub(crate) struct Attacker<'d, 'p> {
     table: usize,
     /// Entries that were made available, split only.
     offered: u16,
+    /// Something was changed that the device may have been using.
+    raced: bool,
 }
 
 impl<'d, 'p> Attacker<'d, 'p> {
     /// Starts the device with these features beyond the least, and has it serve a request.
     pub(crate) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
         skip_unless!(device.offered.contains(features), "the device does not offer {}", features - device.offered);
-        let mut attacker = Self { device, features, target: Role::Second, buffer: 0, table: 0, offered: 0 };
+        let mut attacker =
+            Self { device, features, target: Role::Second, buffer: 0, table: 0, offered: 0, raced: false };
         attacker.start(SIZE)?;
         Ok(attacker)
     }
@@ -219,9 +221,16 @@ impl<'d, 'p> Attacker<'d, 'p> {
         self.device.wait(quiet, TestDevice::wants_reset).map(drop)
     }
 
-    /// Kicks once more, and lets the device work.
-    pub(crate) fn finish(mut self) -> Verdict {
+    /// The same before a change of what the device now uses, or has used already.
+    pub(crate) fn kick_to_race(&mut self) -> Verdict {
+        self.raced = true;
+        self.kick()
+    }
+
+    /// Kicks once more, and lets the device work. Whether there was a race.
+    pub(crate) fn finish(mut self) -> Verdict<bool> {
         self.kick()?;
-        self.wait()
+        self.wait()?;
+        Ok(self.raced)
     }
 }

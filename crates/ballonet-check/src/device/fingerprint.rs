@@ -1,4 +1,4 @@
-//! Registers whose values no driver can change for longer than until the next reset.
+//! Registers whose values a reset restores, whatever a driver wrote.
 
 use core::mem::offset_of;
 
@@ -12,10 +12,10 @@ use ballonet::pci::ConfigSpace;
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::CommonConfig;
 
-/// Dwords of the configuration header that hold still: IDs, command, class, BARs, subsystem, capability pointer, line
-/// and pin.
+/// Dwords of the configuration header that must not change: IDs, command, class, BARs, subsystem, capability
+/// pointer, line and pin.
 const HEADER: [u16; 12] = [0x00, 0x04, 0x08, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x2c, 0x34, 0x3c];
-/// The dword with command and status, and its bits that hold still: decoding and bus mastering.
+/// The dword with command and status, and its bits that must not change: decoding and bus mastering.
 const COMMAND: u16 = 0x04;
 const COMMAND_BITS: u32 = 7;
 
@@ -34,7 +34,7 @@ impl Fingerprint {
 }
 
 impl TestDevice<'_> {
-    /// Reads the fingerprint for the first time, or compares with the one read then; the difference in words.
+    /// Reads the fingerprint the first time; later compares with that one and returns the difference in words.
     pub(super) fn compare_fingerprint(&mut self) -> Verdict<Option<String>> {
         let now = self.read_fingerprint()?;
         let Some(before) = &self.fingerprint else {

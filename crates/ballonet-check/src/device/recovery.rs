@@ -1,7 +1,7 @@
 //! A hostile check from its breach to the proof that the device recovers.
 //!
-//! Whatever the driver did: a reset ends in bounded time, the registers then hold what they held before, each queue
-//! serves a well-formed request, and no byte changed that the device may not write.
+//! Whatever the driver did: a reset finishes in bounded time, the registers then hold what they held before, each queue
+//! serves a well-formed request, and no byte that the device may not write has changed.
 
 use core::ops::Range;
 
@@ -60,16 +60,16 @@ impl TestDevice<'_> {
     pub(crate) fn probe_beside(&mut self) -> Verdict {
         match self.transfer(Role::First, BESIDE, &Shape::PLAIN) {
             Ok(_) => Ok(()),
-            // It may have found only now what was wrong with the other queue.
+            // It may have detected only now what was wrong with the other queue.
             Err(_) if self.wants_reset()? => Ok(()),
             Err(Stop::Failed(reason)) => Err(Stop::Stalled(format!(
-                "the inflate queue works no more, and the device asks for no reset: {reason}"
+                "the inflate queue no longer works, and the device does not ask for a reset: {reason}"
             ))),
             Err(stop) => Err(stop),
         }
     }
 
-    /// Resets the device and proves that it is as new; what is wrong otherwise.
+    /// Resets the device and proves that it works as before; otherwise returns what is wrong.
     fn recover(&mut self) -> Result<(), Outcome> {
         let stopped = self.reset();
         if let Some(damage) = self.damage() {
@@ -82,7 +82,7 @@ impl TestDevice<'_> {
         revived.map_err(|stop| self.wedged(stop))
     }
 
-    /// What the device overwrote that it must not write.
+    /// What the device overwrote without permission.
     fn damage(&mut self) -> Option<String> {
         self.expect_no_damage(None).err().map(Stop::reason)
     }
@@ -139,8 +139,7 @@ impl TestDevice<'_> {
         self.drain(Role::Reporting, 0)
     }
 
-    /// The verdict on a device that does not recover. Tries to get it to work by stronger means, for the checks that
-    /// follow.
+    /// The verdict on a device that does not recover. Tries stronger means to make it work, for the checks that follow.
     fn wedged(&mut self, stop: Stop) -> Outcome {
         let reason = stop.reason();
         self.obstacles.stuck = None;
@@ -152,7 +151,7 @@ impl TestDevice<'_> {
         match works {
             Ok(()) => Outcome::Wedged(reason),
             Err(_) => {
-                self.obstacles.stuck = Some(format!("the device works no more after a hostile check: {reason}"));
+                self.obstacles.stuck = Some(format!("the device no longer works after a hostile check: {reason}"));
                 Outcome::Wedged(reason)
             }
         }

@@ -1,4 +1,4 @@
-//! The registers of the device, one by one, by whichever transport it has.
+//! Single registers of the device, over any transport.
 
 use alloc::format;
 use core::mem::offset_of;
@@ -39,12 +39,12 @@ impl TestDevice<'_> {
         self.pci.as_ref().unwrap_or_else(|| unreachable!("hostile checks run on modern PCI alone"))
     }
 
-    /// The common structure, on modern PCI only.
+    /// The common structure; modern PCI only.
     pub(crate) fn common(&mut self) -> Verdict<&mut Mapped> {
         self.modern().map(|modern| &mut modern.common)
     }
 
-    /// The ports of the legacy interface, on it only.
+    /// The ports of the legacy interface; legacy PCI only.
     pub(crate) fn legacy(&mut self) -> Verdict<&mut Legacy> {
         match &mut self.transport {
             Transport::Legacy(legacy) => Ok(legacy),
@@ -52,7 +52,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// The registers on MMIO, of either version, there only.
+    /// The registers on MMIO, of either version; MMIO only.
     pub(crate) fn mmio(&mut self) -> Verdict<&mut Mmio> {
         match &mut self.transport {
             Transport::Mmio(mmio) => Ok(mmio),
@@ -152,7 +152,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// The entries of a queue: its size, or on MMIO the most; 0 if it is not there.
+    /// The entries of a queue: its size, or on MMIO the maximum; 0 if it does not exist.
     pub(crate) fn queue_size(&mut self, queue: u16) -> u16 {
         self.select(queue);
         match &self.transport {
@@ -162,7 +162,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// The register that puts a queue to use: `queue_enable`, `QueueReady`, or a legacy queue's page.
+    /// The register that enables a queue: `queue_enable`, `QueueReady`, or a legacy queue's page.
     pub(crate) fn in_use(&mut self, queue: u16) -> u32 {
         self.select(queue);
         match &self.transport {
@@ -173,13 +173,13 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Whether [`TestDevice::in_use`] reads as it must for a queue that was put to use.
+    /// Whether [`TestDevice::in_use`] reads as it must for an enabled queue.
     pub(crate) fn shows_use(&mut self, queue: u16) -> bool {
         let value = self.in_use(queue);
         if self.is_legacy() { value != 0 } else { value == 1 }
     }
 
-    /// The numbers of the queues that are there.
+    /// The numbers of the queues that exist.
     pub(crate) fn present(&self) -> impl Iterator<Item = u16> + use<> {
         let sizes = self.sizes.clone();
         (0..).zip(sizes).filter(|(_, size)| *size != 0).map(|(queue, _)| queue)
@@ -227,7 +227,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Writes `value` to the doorbell of a queue, if there is one, in whatever state.
+    /// Writes `value` to the doorbell of a queue, if there is one, in any state.
     pub(crate) fn kick_number(&mut self, queue: u16, value: u16) {
         self.select(queue);
         let modern = self.modern_registers();
@@ -258,7 +258,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Puts the selected queue to use.
+    /// Enables the selected queue.
     pub(super) fn switch_on(&mut self) {
         match &mut self.transport {
             Transport::Modern(modern) => modern.common.write16(offset_of!(CommonConfig, queue_enable), 1),
@@ -267,7 +267,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Rings a queue's doorbell: with its number, and beside it how far the driver is, if that was negotiated.
+    /// Rings a queue's doorbell: with its number, and the driver's position if `NOTIFICATION_DATA` was negotiated.
     pub(crate) fn ring_doorbell(&mut self, queue: u16, progress: u16) -> Verdict {
         let wide = self.features.contains(Features::NOTIFICATION_DATA);
         let data = if wide { u32::from(progress) << 16 } else { 0 };

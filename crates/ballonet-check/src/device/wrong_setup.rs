@@ -1,4 +1,4 @@
-//! Queues that are set up wrong.
+//! Queues that are set up incorrectly.
 
 use core::mem::offset_of;
 
@@ -23,8 +23,8 @@ pub(crate) struct Wrong {
 const SIZE: u16 = 64;
 
 impl TestDevice<'_> {
-    /// Starts the device with the other queue set up as is right, and `queue`, which holds a request, as `change` says.
-    /// Refused if the queue does not show itself enabled, or the device does not start.
+    /// Starts the device with the other queue set up correctly, and `queue`, which holds a request, as `change` says.
+    /// Refused if the queue does not read as enabled, or the device does not start.
     pub(crate) fn set_up_wrong(&mut self, queue: u16, change: impl FnOnce(&mut Self, &mut Wrong)) -> Verdict<Reaction> {
         self.stop()?;
         self.arena.clear();
@@ -71,7 +71,7 @@ impl TestDevice<'_> {
         Ok(())
     }
 
-    /// Lets the device write anywhere in the arena: the driver has told it to write over what is the driver's.
+    /// Lets the device write anywhere in the arena, since the driver has told it to overwrite the driver's own data.
     pub(crate) fn allow_all(&mut self) {
         self.arena.open(0, ARENA);
     }
@@ -91,7 +91,7 @@ impl TestDevice<'_> {
         self.warm_up()
     }
 
-    /// Inflates single frames one after the other, and goes on if the device returns none.
+    /// Inflates single frames in turn, and continues if the device returns none.
     pub(crate) fn send_singles(&mut self, count: usize) -> Verdict {
         for frame in 0..count {
             if self.with_queue(Role::First, |queue, _| queue.room())? == 0 {

@@ -1,4 +1,4 @@
-//! Hostile checks: sound devices survive them, and what a hostile driver can do to others is found.
+//! Hostile checks: sound devices survive them, and the weaknesses of others are found.
 
 use ballonet_check::{Outcome, Tier};
 
@@ -133,7 +133,7 @@ fn a_write_past_what_is_given_is_corruption() {
     }
 }
 
-/// All of a run's checks are told of, those after the device's death with the reason.
+/// All of a run's checks are reported, those after the device's death with the reason.
 #[test]
 fn what_follows_a_death_is_skipped_with_the_reason() {
     let report = test(weak(("SPLIT-DESC-02", "does not end", Spins)), "hostile-split", |_| {});

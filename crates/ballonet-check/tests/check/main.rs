@@ -6,6 +6,7 @@
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
 
 mod bugs;
+mod host;
 mod hostile;
 mod obstacles;
 mod others;

@@ -83,7 +83,7 @@ fn enough_applies_to_each() {
     }
 }
 
-/// A bug, the device that has it, its transport by its place in the list, and the check that is to find it.
+/// A bug, the device that has it, its transport by index in the list, and the check that must find it.
 type Case = (Bug, usize, usize, &'static str);
 
 const MODERN: usize = 0;
@@ -133,7 +133,7 @@ const BUGS: &[Case] = &[
     (Bug::ResetKeepsInterruptStatus, BALLOON, MMIO, "mmio-reset-clears-interrupt-status"),
     (Bug::AbsentMemoryIsEmpty, RNG, MMIO, "mmio-absent-shared-memory-has-length-all-ones"),
     (Bug::SelectorIsIgnored, RNG, MMIO, "mmio-feature-words-follow-the-selector"),
-    // General checks, on devices that are no balloons.
+    // General checks, on devices other than balloons.
     (Bug::UsesTwice, BLK, MODERN, "nothing-is-used-twice"),
     (Bug::LosesChains, NET, MODERN, "net-takes-any-framing"),
     (Bug::OutOfOrder, CONSOLE, MODERN, "buffers-are-used-in-order"),
@@ -195,7 +195,7 @@ fn a_device_of_an_unknown_type_is_tested_without_requests() {
     let report = test(unknown.with_features(feature::VERSION_1), QUICK, false);
     assert_eq!(report.failed(), []);
     assert!(report.summary.ok > 30, "{:?}", report.summary);
-    let words = "no request to a device of this type is known";
+    let words = "the tester knows no request to a device of this type";
     let skipped = report.outcomes.iter().filter(|(.., o)| matches!(o, Outcome::Skipped(reason) if reason == words));
     assert!(skipped.count() > 20);
 }

@@ -1,22 +1,57 @@
 //! A device model before the tester.
 
-use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Subject, Summary, identify, run};
-
-use ballonet_models::{Allocated, Behaviour, Capability, Machine, ModelPlatform, feature};
+use ballonet::pci::Bdf;
+use ballonet_check::{
+    Check, HostAction, Observer, Outcome, Patience, Selection, Severity, Subject, Summary, identify, run,
+};
+use ballonet_models::{Allocated, Balloon, Behaviour, Bus, Capability, Machine, ModelPlatform, feature};
 
 /// RAM of the machine, in MiB.
 pub const RAM: u32 = 64;
 /// The model's time is its own, and it is never busy with anything else.
 pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
 
-/// What came of a run.
+/// The result of a run.
 pub struct Report {
-    /// Each check's name and what came of it.
+    /// Each check's name and outcome.
     pub outcomes: Vec<(&'static str, Severity, Outcome)>,
     pub summary: Summary,
 }
 
-/// A device that has all that the tester can ask for, and does it: every feature that the models know.
+/// What a host does to a balloon when a check makes a request; it then sets a target of this many pages.
+pub type Act = fn(&mut Balloon, &mut Bus, HostAction, u32);
+
+/// A host that serves all requests. The model does not notice pauses.
+pub fn obedient(balloon: &mut Balloon, bus: &mut Bus, action: HostAction, pages: u32) {
+    if action == HostAction::Statistics {
+        balloon.request_statistics(bus);
+    }
+    balloon.set_target(pages, bus);
+}
+
+/// Collects outcomes, and is the host.
+struct Follower<'f> {
+    machine: &'f Machine,
+    at: Bdf,
+    host: Option<Act>,
+    outcomes: Vec<(&'static str, Severity, Outcome)>,
+}
+
+impl Observer for &mut Follower<'_> {
+    fn ended(&mut self, check: &Check, outcome: &Outcome) {
+        self.outcomes.push((check.name, check.severity, outcome.clone()));
+    }
+
+    fn ask_host(&mut self, action: HostAction, target: u64) -> bool {
+        let pages = u32::try_from(target / 4096).unwrap();
+        if let Some(act) = self.host {
+            self.machine.balloon(self.at, |balloon, bus| act(balloon, bus, action, pages));
+        }
+        self.host.is_some()
+    }
+}
+
+/// A device with everything that the tester can use: every feature that the models know.
 pub fn sound() -> Behaviour {
     let conforming = Behaviour::conforming();
     let more = feature::PAGE_POISON
@@ -38,18 +73,24 @@ pub fn with_access(mut behaviour: Behaviour) -> Behaviour {
     behaviour
 }
 
-/// Runs the checks of `list` on a device; it may be disturbed by `prepare` before.
+/// Runs the checks of `list` on a device; it may be disturbed by `prepare` before. The host does what checks ask for,
+/// unless it moves the target by itself.
 pub fn test(behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) -> Report {
+    let host = if behaviour.moves.is_none() { Some(obedient as Act) } else { None };
+    test_with(host, behaviour, list, prepare)
+}
+
+/// The same with this host.
+pub fn test_with(host: Option<Act>, behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) -> Report {
     let (machine, at) = Machine::with_balloon(RAM, behaviour);
     prepare(&machine);
     let mut platform = ModelPlatform::new(&machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
-    let mut outcomes = Vec::new();
+    let mut follower = Follower { machine: &machine, at, host, outcomes: Vec::new() };
     let subject = Subject::from(machine.handle(at));
     let expected = identify(&mut platform, &subject).map_or(0, |identity| selection.checks_for(&identity).count());
-    let summary = run(&mut platform, subject, &selection, PATIENCE, |check: &Check, outcome: &Outcome| {
-        outcomes.push((check.name, check.severity, outcome.clone()));
-    });
+    let summary = run(&mut platform, subject, &selection, PATIENCE, &mut follower);
+    let outcomes = follower.outcomes;
     assert_eq!(outcomes.len(), expected, "each check is reported once");
     let ended = summary.ended.is_some();
     let allocated = machine.allocated();

@@ -54,6 +54,7 @@ fn testable() -> [Expected; 5] {
                 "reset-restores-queue-sizes",
                 "features-ok-refuses-unoffered",
                 "absent-vectors-are-refused",
+                "a-new-target-changes-the-generation",
             ],
             warns: &["queue-addresses-read-back"],
             ends: None,
@@ -95,7 +96,7 @@ fn hindered() -> [Expected; 4] {
             device: with_access(Behaviour::firecracker_1_16()),
             fails: &["driver-ok-sticks"],
             warns: &[],
-            ends: Some("takes no status after a reset"),
+            ends: Some("accepts no status after a reset"),
         },
         Expected {
             vmm: "Firecracker, resets failing",

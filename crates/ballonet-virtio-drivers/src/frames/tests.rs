@@ -1,4 +1,4 @@
-//! Frames over a `Hal` that keeps books: what it gives out, at which size, and that it gets the same back.
+//! Frames over a `Hal` that records each allocation and its size, and checks that the same is freed.
 
 use core::cell::RefCell;
 use core::ptr::NonNull;
@@ -19,7 +19,7 @@ thread_local! {
 #[derive(Debug)]
 struct Books;
 
-// SAFETY: nobody follows these pointers.
+// SAFETY: these pointers are never dereferenced.
 unsafe impl Hal for Books {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (u64, NonNull<u8>) {
         GIVEN.with_borrow_mut(|given| {
@@ -40,7 +40,7 @@ unsafe impl Hal for Books {
     }
     unsafe fn dma_dealloc(address: u64, _pointer: NonNull<u8>, pages: usize) -> i32 {
         let given = GIVEN.with_borrow_mut(|given| given.remove(&((address >> 12) as u32)));
-        assert_eq!(given, Some(pages as u32), "what is deallocated was allocated at this size");
+        assert_eq!(given, Some(pages as u32), "deallocated with the size of the allocation");
         0
     }
     unsafe fn mmio_phys_to_virt(_address: u64, _size: usize) -> NonNull<u8> {
@@ -89,7 +89,7 @@ fn all_memory_goes_to_the_host_and_all_of_it_returns() {
 }
 
 #[test]
-fn a_balloon_that_shrinks_step_by_step_holds_little_more_than_it_has() {
+fn a_balloon_that_shrinks_step_by_step_keeps_few_extra_frames() {
     let mut frames = HalFrames::<Books>::new(u32::MAX);
     inflate(&mut frames, 640);
     for left in (0..640).rev() {

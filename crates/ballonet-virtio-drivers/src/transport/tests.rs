@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::*;
 
-/// A call of a transport that changes something.
+/// A call of a transport that changes state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Call {
     Features(u64),
@@ -18,7 +18,7 @@ enum Call {
     NoQueue(u16),
 }
 
-/// A transport with a device configuration of 8 bytes, which notes its calls.
+/// A transport with a device configuration of 8 bytes, which records its calls.
 #[derive(Default)]
 struct Fake {
     legacy: bool,
@@ -92,7 +92,7 @@ fn calls(registers: &TransportRegisters<Fake>) -> Vec<Call> {
 }
 
 #[test]
-fn registers_say_what_the_transport_says() {
+fn registers_read_as_the_transport_reports() {
     let mut it = registers(Fake::default());
     assert_eq!([0x000, 0x004, 0x008, 0x0fc].map(|at| it.read32(at)), [MAGIC, 2, 5, 77]);
     it.write32(0x014, 1);
@@ -107,7 +107,7 @@ fn registers_say_what_the_transport_says() {
 }
 
 #[test]
-fn what_is_written_becomes_calls() {
+fn writes_become_calls() {
     let mut it = registers(Fake::default());
     it.write32(0x070, 11);
     assert_eq!(it.read32(0x070), 11);
@@ -136,7 +136,7 @@ fn what_is_written_becomes_calls() {
 }
 
 #[test]
-fn a_legacy_queue_lies_where_its_frame_says() {
+fn a_legacy_queue_is_located_by_its_frame() {
     let mut it = registers(Fake { legacy: true, ..Fake::default() });
     assert_eq!(it.read32(0x004), 1);
     it.write32(0x028, 4096);

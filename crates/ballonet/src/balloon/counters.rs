@@ -48,14 +48,14 @@ pub struct Counters {
     pub target_reads: u64,
     /// Writes of the balloon's size.
     pub actual_writes: u64,
-    /// Device resets that the driver came through, requested by either side. Freezing does not count.
+    /// Device resets that the driver recovered from, requested by either side. Freezing does not count.
     pub resets: u64,
     /// Resets of single queues.
     pub queue_resets: u64,
 }
 
 impl Counters {
-    /// Requests that the device has returned, except statistics, which it keeps as long as it wants.
+    /// Requests that the device has returned, except statistics, which it may keep indefinitely.
     pub const fn answers(&self) -> u64 {
         self.inflate_requests + self.deflate_requests + self.reports
     }

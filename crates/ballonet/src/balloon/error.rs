@@ -1,4 +1,4 @@
-//! What can go wrong with a balloon.
+//! A balloon's errors.
 
 use derive_more::{Display, Error, From};
 
@@ -9,7 +9,7 @@ use crate::virtio::{
     BringUpError, InterfaceError, InterruptError, MmioError, NegotiationError, QueueError, RingFormat, TransportError,
 };
 
-/// Why a balloon cannot be driven, or no longer.
+/// Why a balloon cannot be driven, or no longer can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
 #[non_exhaustive]
 pub enum BalloonError {
@@ -34,7 +34,7 @@ pub enum BalloonError {
         /// Its type.
         number: u32,
     },
-    /// Its MMIO window holds no virtio device that can be used.
+    /// Its MMIO window holds no usable virtio device.
     #[display("{_0}")]
     #[from]
     Mmio(MmioError),
@@ -42,7 +42,7 @@ pub enum BalloonError {
     #[display("{_0}")]
     #[from]
     Interface(InterfaceError),
-    /// Its registers do not work as they must.
+    /// Its registers misbehave.
     #[display("{_0}")]
     #[from]
     Transport(TransportError),

@@ -1,9 +1,9 @@
 //! The traditional memory balloon (virtio 1.4, 5.5): gives page frames to the host and takes them back.
 //!
-//! [`Balloon`] drives a device on a [`BalloonPlatform`]. The rooms, each of which knows those before it:
+//! [`Balloon`] drives a device on a [`BalloonPlatform`]. The parts, each of which depends only on those before it:
 //!
 //! - `wire` and `queue_numbers`: the specification's constants, encodings and queue numbers;
-//! - `policy`: what is decided, without I/O;
+//! - `policy`: decisions, without I/O;
 //! - `queues`: pages (inflate and deflate), statistics, reporting and hinting, one file or folder each, with the same
 //!   steps: *make*, *complete*, *send*, *arm*, *release*;
 //! - `driver`: a device's life, from start to shutdown, and one round of work, [`Balloon::poll`].

@@ -14,15 +14,15 @@ use crate::virtio::{DeviceOptions, InterruptMode, RingFormat, TransportKind};
 pub struct Options {
     /// The device's name, in logs and in the names of its vectors.
     pub name: DeviceName,
-    /// The transport to use; `None` for the modern one where the device has it, else the legacy one.
+    /// The transport to use; `None` for the modern one if the device has it, else the legacy one.
     pub transport: Option<TransportKind>,
-    /// Whether to reach the device's registers through configuration space even where they could be mapped (virtio 1.4,
+    /// Whether to reach the device's registers through configuration space even if they could be mapped (virtio 1.4,
     /// 4.1.4.9). An error if the device has no such window.
     pub through_config: bool,
     /// The interrupt mode to use; `None` for the first that works.
     pub interrupts: Option<InterruptMode>,
-    /// The only queue format to accept; `None` for packed queues where the device offers them, as a driver should
-    /// (6.1), else split ones.
+    /// The only queue format to accept; `None` for packed queues if the device offers them, as a driver should (6.1),
+    /// else split ones.
     pub ring: Option<RingFormat>,
     /// Implemented features not to accept.
     pub declined: Features,
@@ -34,12 +34,12 @@ pub struct Options {
     pub reporting: ReportPolicy,
     /// How long the balloon stays smaller than the host wants after the guest ran out of memory.
     pub oom: OomPolicy,
-    /// The fill value of free frames, which the device learns (`PAGE_POISON`): frames are filled with it when they
-    /// return from the host and before they are reported. With `None`, or if the platform cannot fill frames, the
+    /// The fill value of free frames (`PAGE_POISON`), which is written for the device: frames are filled with it when
+    /// they return from the host and before they are reported. With `None`, or if the platform cannot fill frames, the
     /// feature is not accepted.
     pub poison: Option<u8>,
-    /// How the frame numbers of a request are split over descriptors; `None` for two full descriptors
-    /// where the device is found to read several, else one.
+    /// How the frame numbers of a request are split over descriptors; `None` for two full descriptors if the device is
+    /// found to read several, else one.
     pub shape: Option<RequestShape>,
     /// The most entries of a queue, at least 1. A legacy device's queues have a fixed size.
     pub queue_size: u16,

@@ -1,4 +1,4 @@
-//! What a kernel provides for a balloon beside [`Platform`]: its page frames, and statistics of its memory.
+//! What a kernel provides for a balloon besides [`Platform`]: its page frames, and statistics of its memory.
 
 use super::wire::Tag;
 use crate::memory::PageFrames;
@@ -12,19 +12,19 @@ pub trait BalloonPlatform: Platform {
     /// The page frames.
     fn frames(&mut self) -> &mut Self::Frames;
 
-    /// Statistics of the memory, for the host. The tags that have a value when a driver starts are the ones that are
-    /// sent; later only their values count. By default there are none.
+    /// Statistics of the memory, for the host. Only tags with a value when the driver starts are sent, for as long as
+    /// it runs. By default there are none.
     fn statistics(&self) -> Statistics {
         Statistics::default()
     }
 }
 
-/// Memory statistics: values by tag, none by default. Tags that the kernel does not measure have none.
+/// Memory statistics: values by tag. Tags that the kernel does not measure have none; by default no tag has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics([Option<u64>; Tag::ALL.len()]);
 
 impl Statistics {
-    /// These, and a value for `tag`.
+    /// These statistics, with a value for `tag`.
     #[must_use]
     pub const fn with(mut self, tag: Tag, value: u64) -> Self {
         self.0[tag as usize] = Some(value);

@@ -1,8 +1,8 @@
-//! Which queue has which number.
+//! The numbers of the balloon's queues.
 //!
-//! The specification gives the queues fixed numbers, with a gap where a feature is missing (5.5.2). Most devices number
-//! them without gaps, counting the features that they offer. The queues that exist show which of the two a device does.
-//! A VMM's own features may have queues behind these.
+//! The specification gives the queues fixed numbers, with a gap for each missing feature (5.5.2). Most devices number
+//! them without gaps, counting only the features that they offer. The queues that exist show which scheme a device
+//! uses. Private features of a VMM may have queues after these.
 
 use derive_more::{Display, Error};
 
@@ -16,7 +16,7 @@ pub(super) const QUEUES: usize = 5;
 /// The features that come with a queue, by queue number from 2.
 const OPTIONAL: [Features; QUEUES - 2] = [STATS_VQ, FREE_PAGE_HINT, PAGE_REPORTING];
 
-/// Feature bits of the device type that no balloon of the specification has (2.2, 5.5.3): a VMM's own.
+/// Feature bits of the device type that the specification does not define (2.2, 5.5.3): private ones of a VMM.
 const PRIVATE: Features = Features::from_bits_retain(0x00FF_FFC0);
 
 /// A queue that can be reset by itself.
@@ -102,7 +102,7 @@ pub fn resolve(offered: Features, sizes: [u16; QUEUES]) -> Result<QueueNumbers, 
 mod tests {
     use super::*;
 
-    /// A VMM's own feature.
+    /// A private feature of a VMM.
     fn own(bit: u8) -> Features {
         Features::from_bits_retain(1 << bit)
     }

@@ -1,4 +1,4 @@
-//! A balloon's report on itself: when to poll it next, what changed, its status, its last reset.
+//! A balloon's status: when to poll it next, what changed, its state, its last reset.
 
 use bitflags::bitflags;
 
@@ -38,7 +38,7 @@ bitflags! {
         const STATISTICS = 1 << 4;
         /// All free memory has been reported: at the start, or on request.
         const FLUSHED = 1 << 5;
-        /// The device needed a reset, got it, and runs again: [`BalloonStatus::last_reset`].
+        /// The device needed a reset and runs again: [`BalloonStatus::last_reset`].
         const RESET = 1 << 6;
         /// A round of hints is over: [`BalloonStatus::last_hints`].
         const HINTED = 1 << 7;
@@ -53,7 +53,7 @@ bitflags! {
 
 /// The outcome of [`super::Balloon::poll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "it says when to poll again"]
+#[must_use = "it tells when to poll again"]
 #[non_exhaustive]
 pub struct Progress {
     /// When to poll again.
@@ -75,7 +75,7 @@ impl Progress {
 pub struct BalloonStatus {
     /// The device's address.
     pub address: DeviceAddress,
-    /// The features that driver and device agreed on.
+    /// The negotiated features.
     pub features: Features,
     /// The transport.
     pub transport: TransportKind,
@@ -91,7 +91,7 @@ pub struct BalloonStatus {
     pub inflating: u64,
     /// Frames in deflate requests.
     pub deflating: u64,
-    /// Free frames in reports in flight: not available meanwhile.
+    /// Free frames in reports in flight, which cannot be allocated.
     pub reporting: u64,
     /// Free frames that the driver holds because they were hinted to the host.
     pub hinted: u64,
@@ -99,8 +99,8 @@ pub struct BalloonStatus {
     pub short: bool,
     /// Whether its device is frozen: the host keeps its frames, and nothing moves.
     pub frozen: bool,
-    /// Frames that were in flight when a reset of the device did not finish. The device may still use them, so nobody
-    /// else does until a later reset finishes.
+    /// Frames that were in flight when a reset of the device did not finish. The device may still use them, so nothing
+    /// else may until a later reset finishes.
     pub withheld: u64,
     /// Until when it stays smaller than the host wants because the guest was short of memory, in nanoseconds on the
     /// platform's clock; `None` outside of a cooldown.
@@ -111,7 +111,7 @@ pub struct BalloonStatus {
     pub strategy: SendStrategy,
     /// Why the driver gave up, if it did.
     pub failed: Option<BalloonError>,
-    /// The last reset that the driver came through.
+    /// The last reset that the driver recovered from.
     pub last_reset: Option<ResetReport>,
     /// The last finished round of hints.
     pub last_hints: Option<HintReport>,
@@ -121,11 +121,11 @@ pub struct BalloonStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResetReason {
-    /// It asked for it (`DEVICE_NEEDS_RESET`, virtio 1.4, 2.1.1).
+    /// The device requested it (`DEVICE_NEEDS_RESET`, virtio 1.4, 2.1.1).
     NeedsReset,
-    /// The kernel asked for it.
+    /// The kernel requested it.
     Asked,
-    /// It did not complete a request of several descriptors, and gets none any more.
+    /// The device did not complete a request of several descriptors. It gets no more of them.
     Unanswered,
 }
 

@@ -12,13 +12,13 @@ pub const MUST_TELL_HOST: Features = Features::from_bits_retain(1 << 0);
 /// There is a queue for memory statistics.
 #[doc(alias = "VIRTIO_BALLOON_F_STATS_VQ")]
 pub const STATS_VQ: Features = Features::from_bits_retain(1 << 1);
-/// When memory runs out, ballooned frames may be deflated whatever the target.
+/// When memory runs out, ballooned frames may be deflated below the target.
 #[doc(alias = "VIRTIO_BALLOON_F_DEFLATE_ON_OOM")]
 pub const DEFLATE_ON_OOM: Features = Features::from_bits_retain(1 << 2);
 /// There is a queue for free page hints.
 #[doc(alias = "VIRTIO_BALLOON_F_FREE_PAGE_HINT")]
 pub const FREE_PAGE_HINT: Features = Features::from_bits_retain(1 << 3);
-/// Free frames hold a fill value that the device learns.
+/// Free frames hold a fill value that the driver writes for the device.
 #[doc(alias = "VIRTIO_BALLOON_F_PAGE_POISON")]
 pub const PAGE_POISON: Features = Features::from_bits_retain(1 << 4);
 /// There is a queue for free page reports.
@@ -51,8 +51,8 @@ pub const FEATURES: [(&str, Features); 21] = [
     ("suspend", Features::SUSPEND),
 ];
 
-/// The device configuration of a balloon (5.5.4). Its fields are reached one by one, each in one access; a device
-/// without the features of the last two may end before them, at [`BalloonConfig::SIZE`].
+/// The device configuration of a balloon (5.5.4). Each field is read or written in one access. The last two belong to
+/// optional features; without them the configuration may end at [`BalloonConfig::SIZE`].
 #[doc(alias = "virtio_balloon_config")]
 #[derive(Debug)]
 #[repr(C)]
@@ -72,7 +72,7 @@ impl BalloonConfig {
     pub const SIZE: usize = offset_of!(Self, free_page_hint_cmd_id);
 }
 
-/// From the host: hint no more, and keep the hinted frames. From the driver: the round is over.
+/// From the host: stop hinting, but keep the hinted frames. From the driver: the round is over.
 #[doc(alias = "VIRTIO_BALLOON_CMD_ID_STOP")]
 pub(super) const CMD_ID_STOP: u32 = 0;
 /// From the host: hinted frames may be used again. Each greater value asks for a round of hints.
@@ -83,13 +83,13 @@ pub(super) const CMD_ID_SIZE: usize = 4;
 
 /// Size of a frame number on the wire, in bytes.
 pub const PFN_SIZE: usize = 4;
-/// Writes the frame numbers of `run` to the start of `bytes`, as far as it has room; returns how many bytes.
+/// Writes the frame numbers of `run` to the start of `bytes`, as many as fit. Returns the number of bytes.
 #[inline]
 pub fn write_pfns(run: FrameRun, bytes: &mut [u8]) -> usize {
     let room = (bytes.len() / PFN_SIZE).min(run.count() as usize);
     let start = run.start().0;
     for (offset, entry) in bytes.chunks_exact_mut(PFN_SIZE).take(room).enumerate() {
-        // A run does not pass the last frame number; a loop of this form becomes vector instructions.
+        // `wrapping_add` never wraps here; this form of loop is vectorised.
         entry.copy_from_slice(&start.wrapping_add(offset as u32).to_le_bytes());
     }
     room * PFN_SIZE
@@ -175,7 +175,7 @@ impl Tag {
 #[doc(alias = "virtio_balloon_stat")]
 pub(super) const STATISTIC_SIZE: usize = 10;
 
-/// A statistic as it is sent.
+/// The wire format of a statistic.
 pub fn statistic(tag: Tag, value: u64) -> [u8; STATISTIC_SIZE] {
     let mut entry = [0; STATISTIC_SIZE];
     let (head, tail) = entry.split_at_mut(2);

@@ -1,7 +1,7 @@
 //! The address of a device: on PCI, or at fixed memory addresses.
 //!
-//! For a PCI function also its encoding for both access mechanisms, and its interrupt pin. Pure arithmetic: the
-//! platform performs the accesses.
+//! For a PCI function, this includes its encoding for both access mechanisms, and its interrupt pin. Pure arithmetic:
+//! the platform performs the accesses.
 
 use core::fmt;
 
@@ -12,7 +12,7 @@ use derive_more::{Display, From};
 pub enum DeviceAddress {
     /// A PCI function.
     Pci(Bdf),
-    /// Registers at this memory address, on no bus that could be enumerated (virtio 1.4, 4.2).
+    /// Registers at this memory address, on no enumerable bus (virtio 1.4, 4.2).
     #[display("mmio@{_0:#x}")]
     #[from(skip)]
     Mmio(u64),
@@ -33,7 +33,7 @@ impl Bdf {
         if device > 31 || function > 7 { None } else { Some(Self { segment, bus, device, function }) }
     }
 
-    /// The segment group; 0 where there is only one.
+    /// The segment group; 0 if there is only one.
     pub const fn segment(self) -> u16 {
         self.segment
     }
@@ -73,8 +73,8 @@ impl Bdf {
 
     /// The distance of `offset` of this function from its segment's ECAM base address (PCIe 5.0, 7.2.2).
     ///
-    /// The base address that the MCFG table gives is that of bus 0, also where its bus range starts later (PCI
-    /// Firmware 3.2, 4.1.2). `None` for offsets from 4096 on.
+    /// The MCFG table always gives the base address of bus 0, even if its bus range starts later (PCI Firmware 3.2,
+    /// 4.1.2). `None` for offsets from 4096 on.
     #[cfg(any(feature = "raw", test))]
     pub(crate) const fn ecam_offset(self, offset: u16) -> Option<u64> {
         if offset >= 0x1000 {

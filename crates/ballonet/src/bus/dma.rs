@@ -46,14 +46,14 @@ pub struct DmaExhausted {
     pub align: usize,
 }
 
-/// Memory that a driver could not get. What it already had has been given back.
+/// Memory that a driver could not get. Memory it had already allocated has been released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
 #[non_exhaustive]
 pub enum OutOfMemory {
     /// Memory shared with the device.
     #[display("{_0}")]
     Dma(DmaExhausted),
-    /// The driver's own memory, of so many bytes.
+    /// The driver's own memory: bytes requested.
     #[display("no {_0} bytes of heap")]
     #[from(skip)]
     Heap(#[error(not(source))] usize),

@@ -1,15 +1,15 @@
-//! What interrupt handlers leave for a driver: atomic bits, and counts.
+//! What interrupt handlers record for a driver: atomic bits, and counts.
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-/// What an interrupt stood for.
+/// The cause of an interrupt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// A configuration change.
     Config,
     /// Used buffers.
     Vring,
-    /// Nothing of the device's: it was another's on a shared line, or spurious.
+    /// Not the device: another one on a shared line, or spurious.
     Stray,
 }
 
@@ -22,23 +22,22 @@ pub struct Events {
 }
 
 impl Events {
-    /// In which nothing has happened.
+    /// No bits set, all counts 0.
     pub(crate) const fn new() -> Self {
         Self { pending: AtomicU32::new(0), counts: [const { AtomicUsize::new(0) }; 3] }
     }
 
-    /// Takes the bits. Those raised from now on are for the next time.
+    /// Takes and clears the bits. Bits raised from now on stay for the next call.
     pub(crate) fn take(&self) -> u32 {
         self.pending.swap(0, Ordering::Acquire)
     }
 
-    /// Whether something happened. With interrupts off, right before the CPU is put to sleep by `sti; hlt`, no
-    /// answer of *no* can be out of date.
+    /// Whether bits are set. If called with interrupts off right before `sti; hlt`, `false` cannot be stale.
     pub fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire) != 0
     }
 
-    /// How many interrupts stood for `cause`.
+    /// Number of interrupts with this cause.
     pub(crate) fn count(&self, cause: Cause) -> usize {
         self.counts[cause as usize].load(Ordering::Relaxed)
     }
@@ -53,7 +52,7 @@ impl Events {
         self.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// As new.
+    /// Resets bits and counts.
     pub(crate) fn clear(&self) {
         self.pending.store(0, Ordering::Relaxed);
         self.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! Interrupts: what raises one, and what runs then.
+//! Interrupts: their sources and their handlers.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -7,7 +7,7 @@ use derive_more::Display;
 
 use super::{Bdf, Events, InterruptPin};
 
-/// An interrupt line that a device pulls, by the bus that it is on.
+/// An interrupt line that a device asserts, named by its bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[non_exhaustive]
 pub enum InterruptLine {
@@ -67,21 +67,21 @@ pub enum Handled {
     No,
 }
 
-/// An interrupt handler, which the platform keeps and runs. It takes no memory but the value's own.
+/// An interrupt handler, which the platform keeps and runs. It needs no memory besides this value.
 ///
 /// `R` are the platform's registers: the handler of an interrupt line owns those that it reads, until
-/// `Platform::detach_line` gives it back.
+/// `Platform::detach_line` returns the handler.
 pub struct Handler<R>(Action<R>);
 
-/// What a handler does.
+/// A handler's action.
 enum Action<R> {
-    /// Leaves bits for a driver.
+    /// Records bits for a driver.
     Note { note: Note<R>, events: &'static Events, bits: u32, registers: Option<R> },
-    /// Whatever the platform itself wants.
+    /// An action of the platform's own.
     Closure(Box<dyn FnMut() -> Handled + Send>),
 }
 
-/// Leaves `bits`, or what the registers say, in a driver's events.
+/// Records `bits`, or the bits that the registers show, in a driver's events.
 pub(crate) type Note<R> = fn(&Events, u32, Option<&mut R>) -> Handled;
 
 impl<R> Handler<R> {
@@ -90,12 +90,12 @@ impl<R> Handler<R> {
         Self(Action::Closure(Box::new(action)))
     }
 
-    /// A handler that leaves bits in `events`.
+    /// A handler that records bits in `events`.
     pub(crate) const fn noting(note: Note<R>, events: &'static Events, bits: u32, registers: Option<R>) -> Self {
         Self(Action::Note { note, events, bits, registers })
     }
 
-    /// Runs it: with interrupts off, on any CPU, on one at a time. It neither waits nor allocates.
+    /// Runs it: with interrupts off, on any CPU, but on one at a time. It neither waits nor allocates.
     #[inline]
     pub fn run(&mut self) -> Handled {
         match &mut self.0 {
@@ -128,7 +128,7 @@ pub struct MsiMessage {
     pub data: u32,
 }
 
-/// An allocated interrupt vector. Only `Platform::release_vector` ends it, or `detach_line`.
+/// An allocated interrupt vector, until `Platform::release_vector` or `detach_line`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Vector {
     /// The platform's number for it, unique while it is allocated.

@@ -1,9 +1,8 @@
 //! Events for a driver and its interrupt handlers.
 //!
 //! A handler may run on another CPU at any moment until its vector is released, so it may not borrow from its driver;
-//! and stable Rust allocates nothing that owners share without a panic when the heap is empty. So events are never
-//! freed: those that a driver no longer needs wait for the next one. There are as many as devices ever ran at the same
-//! time.
+//! and stable Rust has no shared allocation (`Arc`) that fails without a panic. So events are never freed: a free list
+//! keeps unused ones for the next driver. There are as many as devices that ever ran at the same time.
 
 use alloc::vec::Vec;
 use core::ops::Deref;
@@ -12,22 +11,22 @@ use spin::Mutex;
 
 use super::{Events, OutOfMemory, heap};
 
-/// Events, and the next of those that no driver has.
+/// Events, and a link for the list of unused ones.
 #[derive(Debug)]
 struct Node {
     events: Events,
     next: Mutex<Option<&'static Node>>,
 }
 
-/// The first of the events that no driver has.
+/// The head of the list of unused events.
 static SPARE: Mutex<Option<&'static Node>> = Mutex::new(None);
 
-/// A driver's events; others may have them after it is dropped.
+/// A driver's events; another driver may reuse them after it is dropped.
 #[derive(Debug)]
 pub(crate) struct EventsLease(&'static Node);
 
 impl EventsLease {
-    /// Events in which nothing has happened.
+    /// Cleared events.
     ///
     /// # Errors
     /// When the heap has no room for new ones.
@@ -36,7 +35,7 @@ impl EventsLease {
             node.events.clear();
             return Ok(Self(node));
         }
-        // Nothing is locked meanwhile: a kernel may have to deflate a balloon to allocate.
+        // No lock is held here: to allocate, a kernel may have to deflate a balloon.
         let mut nodes: Vec<Node> = heap::vector(1)?;
         nodes.push(Node { events: Events::new(), next: Mutex::new(None) });
         let nodes: &'static [Node] = nodes.leak();

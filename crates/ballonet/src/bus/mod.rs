@@ -1,4 +1,4 @@
-//! The ground floor: addresses of devices and their registers, access to registers and shared memory, interrupts.
+//! The lowest layer: addresses of devices and their registers, access to registers and shared memory, interrupts.
 //!
 //! Plain values and traits without policy, which [`crate::pci`] and [`crate::platform`] both build on; they re-export
 //! what belongs to their interface.

@@ -7,7 +7,7 @@ use core::str;
 /// The most bytes of a name.
 const LONGEST: usize = 31;
 
-/// A device's name, in logs and in the names of its vectors: `virtio0`. Of a longer one the first 31 bytes are kept.
+/// A device's name, in logs and in the names of its vectors: `virtio0`. A longer one is cut to 31 bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DeviceName {
     bytes: [u8; LONGEST],

@@ -20,7 +20,7 @@ pub struct RegisterWindow {
 }
 
 impl RegisterWindow {
-    /// The `length` bytes of this window from `offset` on; `None` if the part is empty or leaves the window.
+    /// The `length` bytes of this window from `offset` on; `None` if the part is empty or extends beyond the window.
     pub fn part(&self, offset: u64, length: u64) -> Option<Self> {
         let end = offset.checked_add(length)?;
         let address = self.address.checked_add(offset)?;
@@ -41,9 +41,9 @@ impl fmt::Display for RegisterWindow {
 
 /// A window of device registers, in memory or I/O space: all or part of one BAR.
 ///
-/// Offsets are in bytes from the start of the window. Accesses have exactly the named width and are naturally
-/// aligned. An access outside the window or a misaligned one is a bug of the caller and panics: a window is checked
-/// against the driver's needs when it is made.
+/// Offsets are in bytes from the start of the window. Accesses have exactly the named width and are naturally aligned.
+/// An access outside the window or a misaligned one is a bug of the caller and panics: the window's size is checked
+/// when it is created.
 pub trait Registers {
     /// Size of the window in bytes.
     fn len(&self) -> usize;

@@ -35,9 +35,9 @@ pub enum SlotError {
         /// The events, as bits of slot status.
         events: u16,
     },
-    /// A command was not complete in time. It and later ones count as complete.
+    /// A command did not complete in time. It and all later ones count as complete.
     #[display(
-        "port {port}: slot control {control:#06x} was not completed in {ms} ms; completion is not waited for any more"
+        "port {port}: slot control {control:#06x} was not completed in {ms} ms; not waiting for completions any more"
     )]
     CommandTimeout {
         /// The port.
@@ -256,7 +256,7 @@ impl Controller {
                 return Err(SlotError::Gone(port));
             }
             let new = status.intersection(SlotStatus::EVENTS).difference(self.ignored);
-            // After the register is read: a handler that clears an event meanwhile has recorded it before.
+            // Read after the register: a handler records an event before it clears it.
             events |= noted().difference(self.ignored);
             if new.is_empty() {
                 return Ok((events, status, None));

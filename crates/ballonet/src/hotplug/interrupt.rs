@@ -1,8 +1,8 @@
 //! How a port requests service: by message (MSI-X, otherwise MSI), by its interrupt line, or not at all.
 //!
-//! A handler leaves bits and no more. On a line it also clears the events that it notes, since the line stays asserted
-//! until they are; it does so through a window of its own onto the port's configuration registers, because it may come
-//! while another CPU is using the ports to configuration space.
+//! A handler only records bits. A line's handler also clears the events that it records, since the line stays asserted
+//! until then. It has its own window onto the port's configuration registers, because it may run while another CPU uses
+//! the configuration ports.
 
 use derive_more::Display;
 
@@ -31,36 +31,35 @@ pub enum SlotMode {
 }
 
 impl SlotMode {
-    /// All, the best first.
+    /// All modes, best first.
     const LADDER: [Self; 4] = [Self::Msix, Self::Msi, Self::Line, Self::Polling];
 }
 
 /// The bit for any event; those of slot status are below.
 const PENDING: u32 = 1 << 31;
 
-/// What the handler leaves.
+/// What the handler recorded.
 #[derive(Debug)]
 pub(super) struct SlotEvents(EventsLease);
 
 impl SlotEvents {
-    /// Whether the slot is to be looked at. With interrupts off, right before the CPU is put to sleep by `sti; hlt`, no
-    /// answer of *no* can be out of date.
+    /// Whether the slot must be polled. If called with interrupts off right before `sti; hlt`, `false` cannot be stale.
     pub(super) fn is_pending(&self) -> bool {
         self.0.is_pending()
     }
 
-    /// Takes what was noted. What happens from now on is for the next time.
+    /// Takes the recorded events. Later ones stay for the next call.
     pub(super) fn take(&self) -> SlotStatus {
         taken(&self.0)
     }
 
-    /// How many interrupts there were.
+    /// Number of interrupts.
     pub(super) fn count(&self) -> u32 {
         self.0.count(Cause::Config) as u32
     }
 }
 
-/// Takes the events that were noted.
+/// Takes the recorded events.
 fn taken(events: &Events) -> SlotStatus {
     SlotStatus::from_bits_retain((events.take() & !PENDING) as u16)
 }
@@ -70,7 +69,7 @@ fn note(events: &Events, happened: SlotStatus) {
     events.raise(PENDING | u32::from(happened.bits()));
 }
 
-/// The handler of a message: somebody is to look.
+/// The handler of a message: requests a poll.
 #[doc(alias = "pciehp_isr")]
 fn message_interrupt<R>(events: &Events, _: u32, _: Option<&mut R>) -> Handled {
     note(events, SlotStatus::empty());
@@ -82,7 +81,7 @@ fn line_interrupt<R: Registers>(events: &Events, slot_status: u32, registers: Op
     let Some(registers) = registers else { return Handled::No };
     let slot_status = slot_status as usize;
     let status = Status::from_bits_retain(registers.read16(usize::from(STATUS)));
-    // All ones: the port is gone, and asks for nothing.
+    // All ones: the port is gone and did not interrupt.
     if status.bits() == u16::MAX || !status.contains(Status::INTERRUPT) {
         return Handled::No;
     }
@@ -114,8 +113,8 @@ pub(super) struct SlotInterrupts<R> {
 }
 
 impl<R: Registers + Send + 'static> SlotInterrupts<R> {
-    /// Gives the port with this capability interrupts: in the mode that is `forced`, or else in the first of the ladder
-    /// that works, and polling if none does. `name` is the vector's.
+    /// Sets up interrupts for the port with this capability: in the `forced` mode, or else in the first that works,
+    /// with polling as the last. `name` is for the vector.
     ///
     /// # Errors
     /// When there is no memory for events.
@@ -129,7 +128,7 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
         let events = SlotEvents(EventsLease::take()?);
         let Node { function: port, bars, .. } = port;
         close_unused_windows(platform.config(), port.bdf);
-        // Interrupts are messages too, and the table of MSI-X is in memory.
+        // Messages need bus mastering, and the MSI-X table is in memory.
         let command = port.enable(platform.config(), Command::MEMORY | Command::BUS_MASTER);
         let mut target = Target { platform, port, bars, express, name, events: events.0.shared() };
         let ladder = SlotMode::LADDER.into_iter().filter(|mode| forced.is_none_or(|forced| forced == *mode));
@@ -137,7 +136,7 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
         Ok(Self { function: *port, command, events, source })
     }
 
-    /// What the handler leaves.
+    /// What the handler recorded.
     pub(super) fn events(&self) -> &SlotEvents {
         &self.events
     }
@@ -152,7 +151,7 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
         }
     }
 
-    /// Gives everything back; the port has been told to interrupt no more.
+    /// Releases everything; the port's interrupts are already disabled.
     pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
         match self.source {
             Source::Msix { table, vector } => {
@@ -173,7 +172,7 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
             }
             Source::Polling => {}
         }
-        // A bridge keeps forwarding to what is behind it.
+        // The bridge must keep forwarding to the devices behind it.
         let kept = Command::IO | Command::MEMORY | Command::BUS_MASTER;
         let now = self.function.command(platform.config()).intersection(kept);
         self.function.set_command(platform.config(), self.command | now);
@@ -329,7 +328,7 @@ mod tests {
         let events = Events::new();
         let happened = SlotStatus::LINK_CHANGED.bits();
         let others = [
-            // It did not ask, whatever its slot status says.
+            // It did not interrupt, whatever its slot status shows.
             Page { status: 0, slot_status: happened },
             // It interrupts for another reason.
             Page { status: Status::INTERRUPT.bits(), slot_status: SlotStatus::PRESENT.bits() },
@@ -345,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_only_asks_to_be_looked_at() {
+    fn a_message_only_requests_a_poll() {
         let events = Events::new();
         assert_eq!(message_interrupt::<Page>(&events, 0, None), Handled::Yes);
         assert!(events.is_pending());

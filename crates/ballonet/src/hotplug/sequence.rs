@@ -28,7 +28,7 @@ pub struct Timing {
     pub patience: u64,
     /// From link-up until the card is first accessed (6.6.1).
     pub settle: u64,
-    /// The same if the port does not report its link state.
+    /// As `settle`, if the port does not report its link state.
     pub settle_blindly: u64,
     /// From power-off until the power is surely gone (6.7.1.8).
     pub drain: u64,
@@ -53,7 +53,7 @@ impl Timing {
         calm: 10_000 * MILLISECOND,
     };
 
-    /// For virtual machines' slots: nobody presses by mistake, and there is no power to drain and no link to train.
+    /// For virtual machines' slots: no accidental presses, no power to drain, no link to train.
     pub const PROMPT: Self = Self { think: 0, settle: 0, settle_blindly: 0, drain: 0, comings: 64, ..Self::STANDARD };
 }
 
@@ -93,13 +93,13 @@ pub enum Stage {
         until: u64,
     },
     /// The devices behind the port are being added.
-    #[display("bringing devices up")]
+    #[display("adding devices")]
     Adding,
     /// Powered and in use.
     #[display("on")]
     On,
     /// The devices behind the port are being removed.
-    #[display("giving devices up")]
+    #[display("removing devices")]
     Removing,
     /// Power is being switched off.
     #[display("switching off")]
@@ -170,10 +170,10 @@ pub enum SlotFault {
     #[display("there was a power fault")]
     PowerFault,
     /// The card disappeared before it was up.
-    #[display("the card was gone before it was up")]
+    #[display("the card was removed before it was up")]
     Left,
     /// No device behind the port could be started.
-    #[display("nothing behind it could be brought up")]
+    #[display("no device behind it could be started")]
     NothingUp,
     /// The card comes and goes too often.
     #[display("the card came {_0} times in a short while; the slot stays off until it calms down")]
@@ -259,7 +259,7 @@ impl Sequence {
         matches!(self.stage, Stage::Rising { .. } | Stage::Settling { .. } | Stage::Falling)
     }
 
-    /// Advances by what was observed at `now` (nanoseconds).
+    /// Advances by the inputs observed at `now` (nanoseconds).
     pub(crate) fn step(&mut self, signs: SlotInputs, now: u64) -> Step {
         match self.stage {
             Stage::Off => self.off(signs, now),
@@ -451,7 +451,7 @@ impl Sequence {
         Step { task: Some(Task::Remove { surprise }), trouble: None }
     }
 
-    /// Powers off what did not come up.
+    /// Powers off after a failed power-up.
     const fn fall(&mut self, trouble: SlotFault) -> Step {
         self.faulty = true;
         self.newcomer = false;

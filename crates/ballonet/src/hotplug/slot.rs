@@ -11,25 +11,25 @@ use crate::platform::{Platform, Registers};
 #[must_use = "the port's interrupts stay on until the slot is released"]
 pub struct Slot<R> {
     controller: Controller,
-    /// From the start on.
+    /// `Some` once started.
     interrupts: Option<SlotInterrupts<R>>,
 }
 
-/// What is known of a slot.
+/// The state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlotState {
-    /// The port that it is behind.
+    /// The port above it.
     pub port: Bdf,
-    /// The number that is written on it: 0 to 8191.
+    /// The physical slot number, 0 to 8191.
     pub number: u16,
-    /// Where it is.
+    /// Its stage.
     pub stage: Stage,
     /// How the port interrupts.
     pub mode: SlotMode,
-    /// How many interrupts there were.
+    /// Number of interrupts.
     pub interrupts: u32,
-    /// When to poll it if no interrupt comes before, on the platform's clock.
+    /// When to poll it if no interrupt comes first, on the platform's clock.
     pub deadline: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ impl<R: Registers + Send + 'static> Slot<R> {
         Ok(controller.map(|controller| Self { controller, interrupts: None }))
     }
 
-    /// What is known of it.
+    /// The slot's state.
     pub fn status(&self) -> SlotState {
         let events = self.interrupts.as_ref().map(SlotInterrupts::events);
         SlotState {
@@ -58,8 +58,8 @@ impl<R: Registers + Send + 'static> Slot<R> {
         }
     }
 
-    /// Starts to serve the slot behind `port`: what happened before is forgotten. The port gets interrupts, in the mode
-    /// that is `forced` or else in the first that works; `name` is their vector's. Call [`Slot::poll`] at once.
+    /// Starts to serve the slot behind `port`; earlier events are dropped. The port interrupts in the `forced` mode, or
+    /// else in the first that works; `name` is for the vector. Call [`Slot::poll`] at once.
     pub fn start<P>(&mut self, platform: &mut P, port: &Node, name: &str, forced: Option<SlotMode>)
     where
         P: Platform<Registers = R>,
@@ -69,7 +69,7 @@ impl<R: Registers + Send + 'static> Slot<R> {
             Ok(interrupts) => Some(interrupts),
             Err(error) => {
                 log::warn!("{name}: no interrupts: {error}");
-                // Nobody would take the line back.
+                // Nothing would handle the line.
                 port.function.set_intx(platform.config(), false);
                 None
             }
@@ -78,13 +78,12 @@ impl<R: Registers + Send + 'static> Slot<R> {
         self.controller.start(platform.config(), now);
     }
 
-    /// Whether it must be polled. With interrupts off, right before the CPU is put to sleep by `sti; hlt`, no answer of
-    /// *no* can be out of date.
+    /// Whether it must be polled. If called with interrupts off right before `sti; hlt`, `false` cannot be stale.
     pub fn is_pending(&self) -> bool {
         self.interrupts.as_ref().is_some_and(|interrupts| interrupts.events().is_pending())
     }
 
-    /// Looks at the slot: takes what has happened, and goes on. The work of a call is bounded.
+    /// Polls the slot: takes its events and advances. The work per call is bounded.
     ///
     /// # Errors
     /// When the port no longer responds. Then everything behind it is gone too.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// Size of a page frame in bytes: 4 KiB, whatever pages the CPU maps, because the balloon counts in these
+/// Size of a page frame in bytes: 4 KiB, whatever the CPU's page size, because the balloon counts in 4 KiB units
 /// (virtio 1.4, 5.5.6).
 pub const FRAME_SIZE: u64 = 4096;
 

@@ -3,10 +3,10 @@
 //! - Up to 512 frames come from one region of the highest zone that has one; there, from the region whose largest
 //!   block is the smallest that surely fits. So whole regions are broken last, and low memory is kept. This takes
 //!   constant time.
-//! - Only if no block surely fits, the search covers regions that may still have the run, across block alignment: at
-//!   most those with blocks of a quarter of the size or more.
-//! - More than 512 frames come from adjacent wholly free regions. The search reads one bit per region, so a mebibyte
-//!   in 16 TiB; the allocation itself visits each region of the run.
+//! - Only if no block surely fits, the search covers regions that may hold the run across block boundaries: those whose
+//!   largest block is at least a quarter of the size.
+//! - More than 512 frames come from adjacent wholly free regions. The search reads one bit per region (1 MiB for 16
+//!   TiB); the allocation itself visits each region of the run.
 #![forbid(unsafe_code)]
 
 use super::FrameRun;
@@ -36,13 +36,13 @@ impl Request {
         self.frames <= REGION_FRAMES && self.align <= REGION_FRAMES
     }
 
-    /// The order of a block in which it surely fits, if it fits into a region.
+    /// The order of a block that is sure to hold it, if it fits into a region.
     fn sure_order(self) -> u32 {
         self.frames.max(self.align).next_power_of_two().ilog2()
     }
 
-    /// The least order of block that every run for it contains: 2^(k+1) - 1 frames always contain an aligned block of
-    /// 2^k.
+    /// The order of the aligned block that every run of this length contains: 2^(k+1) - 1 frames always contain an
+    /// aligned block of 2^k.
     fn least_order(self) -> u32 {
         (self.frames + 1).ilog2() - 1
     }

@@ -1,4 +1,4 @@
-//! 64-bit atomic words: the target's, or a substitute where it has none.
+//! 64-bit atomic words: the target's own, or a substitute if it has none.
 
 #[cfg(target_has_atomic = "64")]
 pub(super) use core::sync::atomic::AtomicU64;

@@ -39,9 +39,9 @@ pub enum Inconsistency {
     Misfiled {
         /// The region's first frame.
         at: Pfn,
-        /// The state that the list is for.
+        /// The order that the list is for.
         order: u32,
-        /// What the list is of.
+        /// The state of the frames that it counts.
         family: FrameState,
     },
     /// A list has too few or too many regions.
@@ -60,8 +60,8 @@ pub enum Inconsistency {
         /// The region's first frame.
         at: Pfn,
     },
-    /// A frame is marked as held but not used.
-    #[display("{frame} is held, and it is {}", state.name())]
+    /// A frame that is not used is marked as held.
+    #[display("{frame} is marked as held but is {}", state.name())]
     Held {
         /// The frame.
         frame: Pfn,

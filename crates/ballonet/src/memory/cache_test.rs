@@ -1,5 +1,5 @@
 //! Tests magazines in front of the allocator: against the model of frames, which has no magazines, and with threads,
-//! each frame with one owner.
+//! checking that each frame has one owner.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
@@ -85,7 +85,7 @@ fn on_prepared(
 ) {
     let mut storage = vec![0u64; Footprint::of(ranges(map)).bytes().div_ceil(8)];
     let mut frames = Frames::new(storage.as_mut_slice().as_mut_bytes(), ranges(map), ranges(reserved)).unwrap();
-    // What the words contain does not matter.
+    // The words' initial contents do not matter.
     let words: Vec<_> = (0..frames.held_words()).map(|_| AtomicU64::new(0xdead_beef)).collect();
     let cpus: Vec<_> = (0..CPUS).map(|_| CpuCache::from(Lock::new(Magazine::default()))).collect();
     prepare(&mut frames);
@@ -100,7 +100,7 @@ fn on(map: &[(u64, u64)], test: impl FnOnce(&Machine<'_>)) {
 }
 
 #[test]
-fn what_was_freed_last_is_given_out_first() {
+fn the_frame_freed_last_is_allocated_first() {
     on(&SMALL, |machine| {
         let runs = [(); 3].map(|()| machine.allocate(0).unwrap());
         runs.into_iter().for_each(|run| machine.free(0, run).unwrap());
@@ -109,7 +109,7 @@ fn what_was_freed_last_is_given_out_first() {
 }
 
 #[test]
-fn the_allocator_is_asked_once_in_half_a_magazine() {
+fn the_allocators_lock_is_taken_once_per_half_magazine() {
     on(&SMALL, |machine| {
         let runs: Vec<_> = (0..512).map(|_| machine.allocate(1).unwrap()).collect();
         assert_eq!(machine.frames.taken(), 512 / Magazine::HALF as u64);
@@ -126,7 +126,7 @@ fn the_allocator_is_asked_once_in_half_a_magazine() {
 }
 
 #[test]
-fn what_is_in_magazines_is_free_to_who_asks_and_drained_is_as_it_was() {
+fn frames_in_magazines_count_as_free_and_draining_restores_the_allocator() {
     on(&SMALL, |machine| {
         let before = machine.counts();
         let run = machine.allocate(0).unwrap();
@@ -174,7 +174,7 @@ fn a_frame_in_a_magazine_cannot_be_freed_again_on_any_cpu_nor_as_part_of_a_run()
 }
 
 #[test]
-fn frames_that_were_never_given_are_refused_and_those_of_a_run_come_back_one_by_one() {
+fn freeing_a_frame_never_allocated_is_refused_and_a_run_can_be_freed_frame_by_frame() {
     on_prepared(
         &MAP,
         &RESERVED,
@@ -204,7 +204,7 @@ fn frames_that_were_never_given_are_refused_and_those_of_a_run_come_back_one_by_
 }
 
 #[test]
-fn one_cpu_can_have_what_lies_in_the_magazines_of_the_others() {
+fn one_cpu_can_allocate_frames_from_the_magazines_of_others() {
     on(&SMALL, |machine| {
         for cpu in 0..CPUS {
             let run = machine.allocate(cpu).unwrap();
@@ -213,7 +213,7 @@ fn one_cpu_can_have_what_lies_in_the_magazines_of_the_others() {
         let all: Vec<_> = core::iter::from_fn(|| machine.allocate(0).ok()).collect();
         assert_eq!(all.len(), 1024);
         assert_eq!(machine.allocate(1), Err(AllocateError::Exhausted { frames: 1, align: 1, free: 0 }));
-        assert_eq!(machine.counts().history.failures, 2, "one for each refusal that somebody saw");
+        assert_eq!(machine.counts().history.failures, 2, "one per refusal that a caller saw");
         all.into_iter().for_each(|run| machine.free(2, run).unwrap());
         // The magazine's frames break both regions.
         assert_eq!(machine.frames.with(|frames| frames.counts().free_regions), 1);
@@ -224,7 +224,7 @@ fn one_cpu_can_have_what_lies_in_the_magazines_of_the_others() {
 }
 
 #[test]
-fn a_balloon_takes_all_down_to_the_floor_and_all_is_reported() {
+fn frames_in_magazines_are_reported_and_ballooned_down_to_the_floor() {
     on(&SMALL, |machine| {
         machine.frames.with(|frames| frames.set_floor(100));
         let touch = || {
@@ -261,13 +261,13 @@ fn a_magazine_is_filled_from_regions_that_are_broken_already() {
 }
 
 #[test]
-fn a_run_of_which_another_cpu_frees_a_frame_meanwhile_stays_with_its_holder() {
+fn freeing_a_run_is_refused_if_another_cpu_frees_one_of_its_frames_meanwhile() {
     on(&SMALL, |machine| {
         let run = machine.allocate_run(1024, 1).unwrap();
         machine.frames.with(|frames| {
             let held = frames.held.unwrap();
             let other = Pfn(run.last().0 - 100);
-            // As if that came between the two looks that freeing a run takes.
+            // As if it happened between the two checks that freeing a run makes.
             assert!(held.clear_allocated_one(other));
             assert_eq!(frames.clear_allocated(run), Err(other));
             held.hold_one(other);
@@ -278,7 +278,7 @@ fn a_run_of_which_another_cpu_frees_a_frame_meanwhile_stays_with_its_holder() {
 }
 
 #[test]
-fn too_few_words_for_the_bits_are_refused() {
+fn too_few_words_for_the_held_bits_are_refused() {
     let mut storage = vec![0u64; Footprint::of(ranges(&SMALL)).bytes().div_ceil(8)];
     let mut frames = Frames::new(storage.as_mut_slice().as_mut_bytes(), ranges(&SMALL), []).unwrap();
     let words: Vec<_> = (0..frames.held_words() - 1).map(|_| AtomicU64::new(0)).collect();
@@ -299,7 +299,7 @@ enum Op {
         which: prop::sample::Index,
         singly: bool,
     },
-    /// Frees frames, whoever owns them.
+    /// Frees frames, regardless of their owner.
     Wild {
         cpu: usize,
         start: u32,
@@ -456,7 +456,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn through_magazines_it_does_what_a_map_of_frames_would(ops in prop::collection::vec(ops(), 1..60)) {
+    fn with_magazines_it_behaves_like_a_map_of_frames(ops in prop::collection::vec(ops(), 1..60)) {
         on_prepared(&MAP, &RESERVED, |_| {}, |machine| {
             let mut pair = Pair { machine, model: Model::new(), held: Vec::new(), in_flight: Vec::new() };
             for (op, times) in ops {

@@ -3,7 +3,7 @@
 //!
 //! Each magazine has its own lock, which other CPUs take only to drain it. The lock order is: a magazine's, then the
 //! allocator's; never two magazines'. Frames in magazines are free for every CPU: they count as free, and if the
-//! allocator has too few, all magazines are drained and it is asked again.
+//! allocator has too few, all magazines are drained and it tries again.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use super::magazine::Magazine;
 use super::storage::StorageError;
 use super::{FrameRun, Pfn};
 
-/// A value that one CPU at a time has: one behind a lock.
+/// A value that one CPU at a time can access, such as one behind a lock.
 pub trait Exclusive<T> {
     /// Runs `action` with exclusive access to the value.
     fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R;
@@ -46,8 +46,8 @@ impl<M> From<M> for CpuCache<M> {
 }
 
 impl<M> CpuCache<M> {
-    /// Tells others how much is in the magazine. Within its lock; and if the allocator gave it or had it back, within
-    /// that of the allocator, so that who holds that sees no frame missing.
+    /// Publishes the magazine's length. Called under the magazine's lock, and also under the allocator's when frames
+    /// move between the two, so that the holder of the allocator's lock sees no frame missing.
     fn tell(&self, magazine: &Magazine) {
         self.frames.store(magazine.len() as u64, Ordering::Relaxed);
     }
@@ -61,27 +61,26 @@ fn count(counter: &AtomicU64) {
 /// The magazines of all CPUs.
 #[derive(Debug)]
 pub struct CpuCaches<'a, M> {
-    /// What each CPU has.
+    /// The cache of each CPU.
     pub cpus: &'a [CpuCache<M>],
     held: HeldFrames<'a>,
 }
 
 impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
-    /// One for each CPU, all empty, over the allocator `frames`, which from now on notes in `words`, at least
-    /// [`Frames::held_words`], which frames somebody holds: a bit each, one in 32768 of memory. What the words contain
-    /// does not matter. Giving and taking a run then costs an atomic access more for each 64 frames. Costs a visit to
-    /// each region.
+    /// An empty magazine per CPU in front of `frames`, which from now on records in `words` (at least
+    /// [`Frames::held_words`]) which frames are held: one bit each, 1/32768 of memory. The words' initial contents do
+    /// not matter. Allocating and freeing a run then costs one more atomic access per 64 frames. Visits every region.
     ///
     /// # Errors
-    /// When the words are too few.
+    /// When there are too few words.
     pub fn new(cpus: &'a [CpuCache<M>], frames: &mut Frames<'a>, words: &'a [AtomicU64]) -> Result<Self, StorageError> {
         Ok(Self { cpus, held: frames.track(words)? })
     }
 
-    /// Allocates a single frame on the CPU with this number. One beyond those that have a magazine asks the allocator.
+    /// Allocates a single frame on CPU number `cpu`. A CPU without a magazine asks the allocator.
     ///
     /// # Errors
-    /// [`AllocateError::Exhausted`] when no frame is free, nor in any magazine.
+    /// [`AllocateError::Exhausted`] when no frame is free, in a magazine or elsewhere.
     pub fn allocate<'f>(&self, cpu: usize, frames: &impl Exclusive<Frames<'f>>) -> Result<FrameRun, AllocateError> {
         let frame = self.cpus.get(cpu).and_then(|cpu| self.pop(cpu, frames));
         match frame.and_then(|frame| FrameRun::new(frame, 1)) {
@@ -133,7 +132,7 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
         Ok(())
     }
 
-    /// Number of frames in magazines. A frame that moves meanwhile may be counted twice or not at all.
+    /// Number of frames in magazines. A frame that moves during the count may be counted twice or not at all.
     pub(crate) fn len(&self) -> u64 {
         self.cpus.iter().map(|cpu| cpu.frames.load(Ordering::Relaxed)).sum()
     }

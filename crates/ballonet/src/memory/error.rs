@@ -10,7 +10,7 @@ use super::{FrameRun, Pfn};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
 pub enum AllocateError {
     /// The number of frames is 0, or the alignment is not a power of two.
-    #[display("cannot allocate {frames} frames aligned to {align} frames: not a request")]
+    #[display("cannot allocate {frames} frames aligned to {align} frames: invalid request")]
     Malformed {
         /// Frames requested.
         frames: u32,
@@ -53,6 +53,6 @@ pub struct FrameError {
     pub run: FrameRun,
     /// The first frame in the wrong state.
     pub frame: Pfn,
-    /// Its state; `None` where there is no memory.
+    /// Its state; `None` if there is no memory.
     pub state: Option<FrameState>,
 }

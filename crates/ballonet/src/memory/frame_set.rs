@@ -16,7 +16,7 @@ pub(super) const WHOLE: u32 = 9;
 /// The order of a wholly free region that was reported to the host: behind all others, so that memory without host
 /// backing is used last.
 pub(super) const REPORTED: u32 = WHOLE + 1;
-/// The order of a wholly free region of which a frame was used: before all others, since the host backs it.
+/// The order of a wholly free region that was used before: ahead of all others, since the host backs it.
 pub(super) const TOUCHED: u32 = WHOLE + 2;
 
 const WORDS: usize = 8;

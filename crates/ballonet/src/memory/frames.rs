@@ -65,7 +65,7 @@ pub struct Counts {
     pub free: u64,
     /// Allocated frames, the balloon driver's included.
     pub used: u64,
-    /// Frames that the host has.
+    /// Frames given to the host.
     pub ballooned: u64,
     /// Managed frames that are never allocated.
     pub reserved: u64,
@@ -162,10 +162,10 @@ impl<'a> Frames<'a> {
         self.regions.len() * REGION_WORDS
     }
 
-    /// From now on notes in `words` which frames somebody holds.
+    /// Starts to record in `words` which frames are held.
     ///
     /// # Errors
-    /// When the words are too few.
+    /// When there are too few words.
     pub(super) fn track(&mut self, words: &'a [AtomicU64]) -> Result<HeldFrames<'a>, StorageError> {
         if words.len() < self.held_words() {
             let bytes = |words: usize| words * size_of::<AtomicU64>();
@@ -184,16 +184,16 @@ impl<'a> Frames<'a> {
     ///
     /// # Errors
     /// When a frame of `run` is not used: already free, never allocated, ballooned, or not memory. Then nothing is
-    /// freed, unless another CPU frees a frame of it at the same moment without the allocator's lock: then others of
-    /// it may stay used.
+    /// freed, with one exception: if another CPU frees one of the frames at the same moment without the allocator's
+    /// lock, that frame is freed and the others stay used.
     pub fn free(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::Free, run, FrameState::Used, FrameState::Free, End::Front)?;
         self.history.frees += 1;
         Ok(())
     }
 
-    /// Who owns `frame`; `None` where no memory is for 2 MiB around, or too little to be managed. A hole within a
-    /// managed region is reserved. What is in a magazine is free.
+    /// The state of `frame`; `None` if its 2 MiB region has no memory, or too little to be managed. A hole within a
+    /// managed region is reserved. A frame in a magazine is free.
     pub fn state(&self, frame: Pfn) -> Option<FrameState> {
         let index = find(self.spans, frame)?;
         Some(self.state_at(index, frame.0 % REGION_FRAMES))
@@ -253,7 +253,7 @@ impl<'a> Frames<'a> {
         })
     }
 
-    /// The same, with runs cut at region boundaries.
+    /// As [`Frames::runs`], but with runs cut at region boundaries.
     fn pieces(&self) -> impl Iterator<Item = (FrameRun, FrameState)> {
         (0..self.regions.len()).flat_map(move |index| {
             let region = &self.regions[index];
@@ -331,8 +331,8 @@ impl<'a> Frames<'a> {
         if right_below == all.end { Ok(()) } else { Err(Pfn(right_below as u32)) }
     }
 
-    /// Moves `frames` of one region, all of them in the state `from`, and files the region anew. Those that become used
-    /// are held.
+    /// Moves `frames` of one region, all in the state `from`, and refiles the region. Frames that become used are
+    /// marked as held.
     pub(super) fn shift(&mut self, index: usize, frames: FrameSet, from: FrameState, to: FrameState, end: End) {
         self.shift_unheld(index, frames, from, to, end);
         if let (FrameState::Used, Some(held)) = (to, self.held) {

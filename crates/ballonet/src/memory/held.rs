@@ -6,8 +6,8 @@
 //! these words at any time, so they are not part of the records.
 //!
 //! All accesses are relaxed, since these bits need not order other memory: a lock, of a magazine or of the allocator,
-//! passes a frame from one holder to the next. And all changes of one word have one order in any case, so of two CPUs
-//! that free the same frame at once, one is refused.
+//! passes a frame from one holder to the next. All changes of one word are totally ordered in any case, so if two CPUs
+//! free the same frame at once, one is refused.
 //!
 //! The first words of all regions come first, then the second ones. So a cache line covers frames 2 MiB apart, and
 //! CPUs that each hold 64 frames of one region, as magazines are filled, do not keep writing the same lines.
@@ -25,7 +25,7 @@ const WORD_BITS: u32 = u64::BITS;
 /// Words for each region.
 pub(super) const REGION_WORDS: usize = (REGION_FRAMES / WORD_BITS) as usize;
 
-/// Which frames somebody holds. A handle: its copies are of the same bits.
+/// Which frames are held. A handle: its copies share the same bits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeldFrames<'a> {
     spans: &'a [Span],
@@ -44,7 +44,7 @@ impl<'a> HeldFrames<'a> {
         FrameSet::from_words(array::from_fn(|at| words[at].load(Ordering::Relaxed)))
     }
 
-    /// Sets the bits of exactly `frames` of a region, which nothing may free meanwhile.
+    /// Sets the bits of exactly `frames` of a region, which nothing may free during the call.
     pub(super) fn reset(&self, index: usize, frames: FrameSet) {
         for (word, bits) in self.region(index).iter().zip(frames.words()) {
             word.store(bits, Ordering::Relaxed);

@@ -24,9 +24,9 @@ impl IdleRun {
 }
 
 impl Frames<'_> {
-    /// Takes free memory to hint that its contents do not matter; free -> used. A run of whole regions with at most
-    /// `most` frames that leaves `keep` frames free beside the floor. The memory that has been free for longest comes
-    /// first, reported memory last.
+    /// Takes free memory to hint to the host that its contents do not matter; free -> used. Returns a run of whole
+    /// regions with at most `most` frames that leaves `keep` frames free beside the floor. The memory that has been
+    /// free for longest comes first, reported memory last.
     ///
     /// `None` if there is no such region. Takes a step per region of the run and a binary search over the spans.
     pub(crate) fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
@@ -48,7 +48,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Returns idle memory that nobody wrote: what the host knows about it stays valid.
+    /// Returns idle memory that was not written: its reported state stays valid.
     fn release(frames: &mut Frames<'_>, idle: IdleRun) -> Result<(), FrameError> {
         if idle.reported { frames.release_reported(idle.run) } else { frames.release(idle.run) }
     }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_was_told_of_comes_last_and_goes_back_as_it_was() {
+    fn reported_memory_is_taken_last_and_is_still_reported_when_returned() {
         with(&[(16, 32)], |frames| {
             let reported = frames.take_unreported(4 * 512, 0).unwrap();
             frames.release_reported(reported).unwrap();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_and_what_is_to_be_kept_stay_free() {
+    fn the_floor_and_the_frames_to_keep_stay_free() {
         with(&[(16, 48)], |frames| {
             frames.set_floor(512);
             let taken: u32 =
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_of_which_somebody_has_a_frame_is_not_idle() {
+    fn a_partly_used_region_is_not_idle() {
         with(&[(16, 20)], |frames| {
             frames.allocate(1, 1).unwrap();
             let idle = frames.take_idle(u32::MAX, 0).unwrap();

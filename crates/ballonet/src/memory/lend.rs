@@ -1,4 +1,4 @@
-//! Lending frames to the host: what the balloon takes and brings back.
+//! Lending frames to the host: frames that the balloon takes and returns.
 //!
 //! Frames in flight in either direction are *used*, by the driver. Inflating is `take_free`, the request, then
 //! `confirm_ballooned`; deflating is `take_ballooned`, the request, then `release`.

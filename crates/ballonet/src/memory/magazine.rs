@@ -2,9 +2,9 @@
 //! Adams, *Magazines and Vmem*, USENIX 2001).
 //!
 //! The frame freed last is allocated first: it is warm. An empty magazine is filled to one half, in the longest runs
-//! available; of a full one the older half goes back. So a CPU asks the allocator at most once in 64 operations. Half
-//! a magazine is one word of the bits for held frames ([`held`](super::held)): with less, CPUs with adjacent frames
-//! would write the same words, and wait for each other.
+//! available; a full one returns its older half. So a CPU asks the allocator at most once in 64 operations. Half a
+//! magazine is one word of the bits for held frames ([`held`](super::held)): with less, CPUs with adjacent frames would
+//! write the same words, and wait for each other.
 //!
 //! The allocator counts frames in a magazine as *used*; [`Frames::state`] calls them free.
 #![forbid(unsafe_code)]
@@ -25,7 +25,7 @@ pub struct Magazine {
 impl Magazine {
     /// How many frames fit.
     pub(crate) const CAPACITY: usize = 128;
-    /// How many are taken from the allocator, or given back to it, at once.
+    /// How many are taken from the allocator, or returned to it, at once.
     pub(crate) const HALF: usize = Self::CAPACITY / 2;
 
     /// How many frames are in it.
@@ -33,12 +33,12 @@ impl Magazine {
         self.count
     }
 
-    /// Whether none is.
+    /// Whether it is empty.
     pub(crate) const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether no more fits.
+    /// Whether it is full.
     pub(crate) const fn is_full(&self) -> bool {
         self.count == Self::CAPACITY
     }

@@ -1,7 +1,7 @@
 //! Page frames: who owns each, allocated and freed in runs, 2 MiB regions first.
 //!
 //! [`Frames`] is the allocator. It needs a memory map as [`PhysRange`]s and some memory for its records, whose size
-//! [`Footprint`] tells and for which [`place`] finds a place:
+//! [`Footprint`] computes and for which [`place`] finds room:
 //!
 //! ```
 //! use ballonet::memory::{Footprint, Frames, PhysRange, place};

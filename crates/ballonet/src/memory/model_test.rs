@@ -33,7 +33,7 @@ enum Op {
     },
     /// Frees one of the runs held.
     Free(prop::sample::Index),
-    /// Frees, releases or balloons frames, whoever owns them.
+    /// Frees, releases or balloons frames, regardless of their owner.
     Wild {
         what: Operation,
         start: u32,
@@ -321,7 +321,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_does_what_a_map_of_frames_would(ops in prop::collection::vec(ops(), 1..120)) {
+    fn it_behaves_like_a_map_of_frames(ops in prop::collection::vec(ops(), 1..120)) {
         let footprint = Footprint::of(ranges(&MAP));
         // The initial contents of the storage do not matter.
         let mut storage = vec![0xdead_beef_dead_beef_u64; footprint.bytes().div_ceil(8)];

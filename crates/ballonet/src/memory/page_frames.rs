@@ -44,7 +44,7 @@ pub trait PageFrames {
 
 /// An allocator that tracks which free memory was reported to the host (virtio 1.4, 5.5.6.7).
 pub trait ReportFrames: PageFrames {
-    /// Takes free memory that was not reported, to report it: a run of at most `most` frames, large and aligned as
+    /// Takes free memory that was not reported, to report it: a run of at most `most` frames, as large and aligned as
     /// hosts prefer, that has been free for at least `age` calls of [`ReportFrames::age`]; free -> used.
     fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun>;
 
@@ -54,8 +54,8 @@ pub trait ReportFrames: PageFrames {
     /// Lets free memory age by one.
     fn age(&mut self);
 
-    /// Returns reported frames; used -> free. Their contents are undefined, and they must not be reported again
-    /// before they were used.
+    /// Returns reported frames; used -> free. Their contents are undefined, and they must not be reported again until
+    /// they have been used.
     fn release_reported(&mut self, run: FrameRun) {
         self.release(run);
     }
@@ -79,8 +79,8 @@ pub trait FrameContents {
     /// Fills each frame of `run` with `byte`.
     fn fill(&mut self, run: FrameRun, byte: u8);
 
-    /// Writes a mark into each frame of `run`, which later shows whether the host discarded the contents. Returns
-    /// whether it did; the default does not.
+    /// Writes a mark into each frame of `run`, to show later whether the host discarded the contents. Returns whether
+    /// it wrote one; the default does not.
     fn mark(&mut self, _run: FrameRun) -> bool {
         false
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allocator_without_books_hints_what_a_balloon_could_have() {
+    fn an_allocator_without_tracking_hints_what_a_balloon_could_take() {
         let run = FrameRun::new(Pfn(512), 1024).unwrap();
         let mut minimal = Minimal(Some(run));
         let idle = take_idle(&mut minimal, 600, 10).unwrap();

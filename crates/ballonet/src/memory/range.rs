@@ -20,7 +20,7 @@ pub struct PhysRange {
     end: u64,
 }
 
-/// Why start and length form no range.
+/// Why a start and a length do not form a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
 pub enum BadRange {
     /// The range is empty.

@@ -42,7 +42,7 @@ impl Frames<'_> {
         self.take_oldest(&UNKNOWN, most, age)
     }
 
-    /// The same, from the lists of `orders`, which must be those of wholly free regions.
+    /// As [`Frames::take_unreported`], from the lists of `orders`, which must be those of wholly free regions.
     pub(super) fn take_oldest(&mut self, orders: &[u32], most: u32, age: u32) -> Option<FrameRun> {
         let most = (most / REGION_FRAMES) as usize;
         let lists = &self.lists[Family::Free as usize];
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn all_free_memory_is_reported_once_in_runs_as_long_as_they_are_wanted() {
+    fn all_free_memory_is_reported_once_in_runs_of_the_requested_length() {
         with(&[(16, 64), (4096, 4106)], |frames| {
             assert_eq!(frames.unreported() * 4096, 58 * MIB);
             let taken: Vec<_> = core::iter::from_fn(|| frames.take_unreported(8 * 512 + 3, 0)).collect();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_given_out_makes_its_region_unknown_to_the_host_again() {
+    fn allocating_a_frame_makes_its_region_unreported_again() {
         with(&[(16, 24)], |frames| {
             let all = frames.take_unreported(u32::MAX, 0).unwrap();
             frames.release_reported(all).unwrap();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_knows_of_is_given_out_last_and_ballooned_last() {
+    fn reported_memory_is_allocated_last_and_ballooned_last() {
         with(&[(16, 24)], |frames| {
             let reported = frames.take_unreported(512, 0).unwrap();
             frames.release_reported(reported).unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_balloon_brings_back_is_due_at_once() {
+    fn deflated_memory_is_due_for_reporting_at_once() {
         with(&[(16, 24)], |frames| {
             let runs: Vec<_> = core::iter::from_fn(|| frames.take_free(512)).collect();
             frames.confirm_ballooned(runs[0]).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_had_is_ballooned_before_what_nobody_had_wherever_it_is() {
+    fn used_regions_are_ballooned_before_never_used_ones_in_any_zone() {
         with(&[(16, 24), (4096, 4104)], |frames| {
             // With all high memory ballooned, a frame comes from low memory.
             let ballooned: Vec<_> = (0..4).map(|_| frames.take_free(512).unwrap()).collect();
@@ -255,12 +255,12 @@ mod tests {
             let had = [high, low].map(|run| mib(run).0 / 2 * 2);
             assert_eq!(mib(taken[0]).0 / 4, had[0] / 4, "the highest zone comes first");
             assert_eq!((mib(taken[2]).0, taken.len()), (had[1], 8));
-            assert!(taken[3..5].iter().all(|run| mib(*run).0 >= 4096), "then what nobody had, the highest first");
+            assert!(taken[3..5].iter().all(|run| mib(*run).0 >= 4096), "then never used regions, the highest first");
         });
     }
 
     #[test]
-    fn what_the_host_has_had_since_counts_as_had_by_nobody() {
+    fn a_region_the_host_has_had_since_counts_as_never_used() {
         with(&[(16, 24)], |frames| {
             let run = frames.allocate(512, 512).unwrap();
             frames.free(run).unwrap();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_to_be_reported_before_they_are_inflated_follow_each_other_and_were_had_first() {
+    fn regions_reported_before_inflating_are_adjacent_and_used_ones_come_first() {
         with(&[(0, 64)], |frames| {
             let had = frames.allocate(5 * 512, 512).unwrap();
             frames.free(had).unwrap();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_of_which_somebody_has_a_frame_is_not_reported() {
+    fn a_partly_used_region_is_not_reported() {
         with(&[(16, 18)], |frames| {
             let one = frames.allocate(1, 1).unwrap();
             assert_eq!((frames.unreported(), frames.take_unreported(u32::MAX, 0)), (0, None));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_used_can_come_back_from_the_host() {
+    fn only_used_frames_can_be_returned_as_reported() {
         with(&[(16, 24)], |frames| {
             let run = frames.take_unreported(512, 0).unwrap();
             frames.release_reported(run).unwrap();

@@ -79,7 +79,7 @@ fn the_balloon_takes_whole_regions_first_and_the_lowest_memory_last() {
 }
 
 #[test]
-fn a_region_begun_by_small_takes_is_finished_before_the_next() {
+fn a_region_begun_by_small_requests_is_finished_before_the_next() {
     let mut machine = Machine::new(&[(16 * MIB, 32 * MIB)]);
     let mut frames = machine.frames();
     let starts: Vec<_> = core::iter::from_fn(|| frames.take_free(256)).take(4).map(|run| run.start().0).collect();
@@ -152,7 +152,7 @@ fn the_only_run_left_is_found_wherever_it_lies() {
 }
 
 #[test]
-fn malformed_requests_are_told_from_exhaustion() {
+fn malformed_requests_are_distinguished_from_exhaustion() {
     let mut machine = Machine::new(&[(0, 16 * MIB)]);
     let mut frames = machine.frames();
     for (count, align) in [(0, 1), (1, 0), (1, 3)] {
@@ -203,7 +203,7 @@ fn most_visits(map: &[(u64, u64)]) -> u64 {
 }
 
 #[test]
-fn operations_look_at_as_few_regions_in_64_gib_as_in_1_gib() {
+fn operations_visit_no_more_regions_in_64_gib_than_in_1_gib() {
     let small = most_visits(&[(0, GIB)]);
     let large = most_visits(&[(0, 3 * GIB), (4 * GIB, 65 * GIB)]);
     assert!(small <= 40, "{small}");

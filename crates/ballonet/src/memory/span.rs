@@ -98,7 +98,7 @@ fn by_region(frames: Range<u64>) -> [(Range<u64>, u64); 3] {
     [(first..first + 1, head), (middle, in_middle), (last..last + 1, tail)]
 }
 
-/// The record index of the region with `frame`; `None` where there is no memory.
+/// The record index of the region with `frame`; `None` if there is no memory.
 pub(super) fn find(spans: &[Span], frame: Pfn) -> Option<usize> {
     let number = region_number(frame);
     let after = spans.partition_point(|span| span.number <= number);

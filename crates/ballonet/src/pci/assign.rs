@@ -1,4 +1,4 @@
-//! Assigns addresses to BARs that firmware left without.
+//! Assigns addresses to BARs that firmware left unassigned.
 //!
 //! Firmware's setup stays unchanged: only BARs without a usable address get one, from free space in the windows of
 //! the host bridge and of the bridges above. Closed bridge windows are opened around the devices behind them.
@@ -59,7 +59,7 @@ impl Tree {
     /// Assigns addresses to all BARs without one; call [`Tree::size_bars`] first. `host` gives the available
     /// addresses; BARs and bridge windows set up by firmware are avoided.
     ///
-    /// Decoding of the functions stays as it was. Bridges whose windows were opened forward accesses.
+    /// The functions' decode enables do not change. Bridges whose windows were opened forward accesses.
     pub fn assign_addresses<C: ConfigSpace>(&mut self, config: &mut C, host: &HostWindows) -> Assignment {
         let mut assignment = Assignment::default();
         let mut survey = Survey::new(config, self, host);
@@ -83,7 +83,7 @@ impl Tree {
         assignment
     }
 
-    /// A BAR without room has no address, whatever its register says: that value made no sense, and may now belong to
+    /// A BAR without room has no address, whatever its register holds: that address was unusable, and may now belong to
     /// another BAR.
     fn forget_address(&mut self, bar: &Bar) {
         if let Some(node) = self.position(bar.function).and_then(|place| self.nodes.get_mut(place)) {

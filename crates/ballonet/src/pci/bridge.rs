@@ -28,21 +28,21 @@ pub enum BridgeError {
         numbers: BusNumbers,
     },
     /// It has no bus number, and none is left.
-    #[display("{bridge}: no bus number is left for what is behind it")]
+    #[display("{bridge}: no bus number is left for the bus behind it")]
     NoBusNumber {
         /// The bridge.
         bridge: Bdf,
     },
     /// There are more functions than any machine has. The rest are ignored.
-    #[display("more than {most} functions: {from} and what follows is left alone")]
+    #[display("more than {most} functions: {from} and later ones are ignored")]
     TooManyFunctions {
         /// The first ignored function.
         from: Bdf,
         /// The limit.
         most: usize,
     },
-    /// It is not a bridge that the walk entered before.
-    #[display("{bridge}: no bridge whose buses are known")]
+    /// The address is not that of a bridge that the walk entered.
+    #[display("{bridge} is not a bridge with known bus numbers")]
     NotWalked {
         /// The address given for a bridge.
         bridge: Bdf,

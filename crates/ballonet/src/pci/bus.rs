@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upper_half_is_told_from_the_lower() {
+    fn bus_numbers_above_127_are_distinct_from_those_below() {
         let mut set = BusSet::default();
         set.insert(127, 128);
         assert!(set.contains(127) && set.contains(128) && !set.contains(0) && !set.contains(255));

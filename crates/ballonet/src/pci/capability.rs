@@ -1,7 +1,7 @@
 //! The capability list, in the first 256 bytes of configuration space.
 //!
-//! The links are device data. The walk visits each dword at most once, stays where capabilities may be, and ends with a
-//! named error when a link leads elsewhere.
+//! The links are device data. The walk visits each dword at most once, stays in the area for capabilities, and ends
+//! with an error when a link points elsewhere.
 
 use derive_more::{Display, Error};
 
@@ -9,7 +9,7 @@ use super::header::HeaderLayout;
 use super::register::{CAPABILITIES, CARDBUS_CAPABILITIES, Status};
 use super::{Bdf, ConfigSpace, Function};
 
-/// Capability IDs that somebody here has a use for (PCI Code and ID Assignment 1.11, 2).
+/// Capability IDs in use here (PCI Code and ID Assignment 1.11, 2).
 pub mod id {
     /// Power management.
     #[doc(alias = "PCI_CAP_ID_PM")]

@@ -21,9 +21,9 @@ const DATA: u16 = 16;
 /// A structure reached through configuration space. A platform turns it into registers
 /// ([`crate::platform::Platform::map_through_config`]): these accesses, each under a lock.
 ///
-/// Offsets are in bytes from the start of the structure. As with all registers, a misaligned access or one outside
-/// the structure is a bug of the caller and panics. The device is only ever asked for parts of the structure at their
-/// natural width, as the specification requires (4.1.4.9.2).
+/// Offsets are in bytes from the start of the structure. As with all registers, a misaligned access or one outside the
+/// structure is a bug of the caller and panics. The device only sees accesses to the structure at their natural width,
+/// as the specification requires (4.1.4.9.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigWindow {

@@ -286,8 +286,8 @@ impl Express {
         SlotControl::from_bits_retain(config.read16(self.function, self.offset + SLOT_CONTROL as u16))
     }
 
-    /// Writes the slot control, and only it: the slot status in the upper half of its dword loses its events when they
-    /// are written back. The interlock stays as it is.
+    /// Writes the slot control as 16 bits: the slot status in the upper half of the dword would lose its events if they
+    /// were written back. The interlock stays as it is.
     pub(crate) fn set_slot_control<C: ConfigSpace>(&self, config: &mut C, control: SlotControl) {
         let control = control.difference(SlotControl::INTERLOCK);
         config.write16(self.function, self.offset + SLOT_CONTROL as u16, control.bits());
@@ -298,7 +298,7 @@ impl Express {
         SlotStatus::from_bits_retain(config.read16(self.function, self.slot_status_offset()))
     }
 
-    /// Clears exactly `events`: one that arrives meanwhile stays set.
+    /// Clears exactly `events`: a later one stays set.
     pub(crate) fn clear_events<C: ConfigSpace>(&self, config: &mut C, events: SlotStatus) {
         config.write16(self.function, self.slot_status_offset(), events.intersection(SlotStatus::EVENTS).bits());
     }

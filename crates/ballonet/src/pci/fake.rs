@@ -27,7 +27,7 @@ pub(crate) struct FakeConfig {
     pub(crate) changes_expected: bool,
 }
 
-/// A function and its connections. Buses here are wires: their numbers are what bridges are told.
+/// A function and its connections. Buses here are wires; bridge registers give them their numbers.
 struct Wired {
     wire: usize,
     device: u8,
@@ -229,7 +229,7 @@ impl FakeFunction {
         self.bytes(COMMAND, 2) as u16 & bit.bits() != 0
     }
 
-    /// Writes a byte as the function would; returns what was wrong with that.
+    /// Writes a byte as the function would; returns the violation, if any.
     fn write(&mut self, offset: usize, value: u8) -> Option<&'static str> {
         let (old, writable) = (self.bytes[offset], self.writable[offset]);
         let cleared = value & self.cleared_by_one[offset] & old;

@@ -1,7 +1,7 @@
 //! Host bridges: the addresses at which PCI devices can be reached.
 //!
-//! The authority is AML, in each host bridge's `_CRS`. Without it, the windows are those known for a fixed kind of
-//! host bridge, or otherwise everything unused.
+//! The authority is each host bridge's `_CRS`, which is AML. Without it, the windows are those known for a fixed kind
+//! of host bridge, or otherwise everything unused.
 
 use alloc::vec::Vec;
 
@@ -47,7 +47,7 @@ impl HostWindows {
         })
     }
 
-    /// The windows of a PC's host bridge: everything unused.
+    /// The windows of a PC's host bridge: all unused addresses.
     ///
     /// `ram` is all memory, whatever its use (including ACPI tables and hot-plug ranges). `used` are other occupied
     /// addresses: reserved ranges of the memory map, and ECAM; `used_ports` likewise for ports. `address_bits` is the
@@ -67,7 +67,7 @@ impl HostWindows {
     }
 }
 
-/// What `used` leaves of the inclusive `ranges`, without pieces smaller than `least`.
+/// The inclusive `ranges` minus `used`, without pieces smaller than `least`.
 fn free(ranges: impl IntoIterator<Item = (u64, u64)>, used: &[AddressRange], least: u64) -> Vec<AddressRange> {
     let mut pool = Pool::new(ranges.into_iter().filter_map(|(first, last)| AddressRange::inclusive(first, last)));
     for taken in used {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn no_window_reaches_into_ram_or_what_is_used() {
+    fn no_window_overlaps_ram_or_used_addresses() {
         let ram = [range(0, 0xBFFF_FFFF), range(0x1_0000_0000, 0x5_3FFF_FFFF)];
         let used = [range(0xE000_0000, 0xEFFF_FFFF)];
         let ports = [range(0xC200, 0xC2FF)];

@@ -7,7 +7,7 @@ use super::bridge::BridgeWindows;
 use super::capability::id;
 use super::{Bar, Capability, Command, ConfigSpace, Function, Node, Space, names};
 
-/// One line about a function, without a line end; with the class code where the device has no known name.
+/// One line about a function, without a line end; with the class code if the device has no known name.
 #[derive(Debug, Clone, Copy)]
 pub struct Line<'f>(pub &'f Function);
 
@@ -34,15 +34,15 @@ impl fmt::Display for Line<'_> {
 /// Describes a vendor-specific capability, at the end of its line. It reads only registers without side effects.
 pub(crate) type DescribeVendor<C> = fn(&C, &Function, &Capability, &mut fmt::Formatter<'_>) -> fmt::Result;
 
-/// The lines below: buses and windows of a bridge, BARs, interrupts, capabilities. Each is indented and ends in a line
-/// end. Configuration space is read while they are shown.
+/// The detail lines of a function: buses and windows of a bridge, BARs, interrupts, capabilities. Each is indented and
+/// ends in a line end. Configuration space is read while they are shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Details<'n, C> {
     /// Configuration space.
     pub config: &'n C,
     /// The function.
     pub node: &'n Node,
-    /// What to say of vendor-specific capabilities; [`crate::virtio::listing::describe`] knows those of virtio.
+    /// Describes vendor-specific capabilities; [`crate::virtio::listing::describe`] knows those of virtio.
     pub vendor: DescribeVendor<C>,
 }
 

@@ -161,7 +161,7 @@ impl Msix {
     /// [`Msix::table`] and [`Msix::pending`], mapped; memory decoding is on.
     ///
     /// # Errors
-    /// When there is no memory to note what the table holds. Nothing has happened then; the two windows come back.
+    /// When there is no memory to save the table's contents. Nothing has changed then; the two windows are returned.
     pub fn enable<C: ConfigSpace, R: Registers>(
         self,
         config: &mut C,

@@ -1,8 +1,8 @@
 //! Plans addresses of one kind. First, devices behind closed bridges are packed into windows, from the leaves up;
 //! then windows and BARs are placed in free space, from the root down.
 //!
-//! Largest alignment first, so that powers of two leave no gaps. What does not fit is left out, the largest first,
-//! until the rest fits.
+//! Largest alignment first, so that powers of two leave no gaps. If not everything fits, the largest are left out until
+//! the rest does.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -62,8 +62,8 @@ impl Item {
 /// What each bus needs, largest alignment first. A bus is identified by the bridge to it, a root bus by `None`.
 type Buses = BTreeMap<Option<usize>, Vec<Item>>;
 
-/// Plans addresses of kind `space` for `wants`. `host` is what host bridges forward, the preferred first;
-/// `has_window` tells whether a bridge with a closed window has one at all.
+/// Plans addresses of kind `space` for `wants`. `host` is what host bridges forward, the preferred first; `has_window`
+/// tells whether a bridge with a closed window implements that window.
 pub(super) fn plan(
     survey: &Survey,
     tree: &Tree,
@@ -181,8 +181,8 @@ impl<'s> Layout<'s> {
     /// Which wants to leave out when the first of `items` does not fit; the others were to follow on the same bus.
     /// `room` is the largest free piece there.
     ///
-    /// There may be thousands, of which almost none fits, and each pass takes longer the more there are. So each pass
-    /// leaves out as many as must go in any case.
+    /// There may be thousands, of which hardly any fit, and a pass takes longer the more there are. So each pass leaves
+    /// out as many as must go in any case.
     fn unlucky(&self, items: &[Item], room: u64) -> BTreeSet<Key> {
         match items.first() {
             // If one does not fit, none of the same size does.

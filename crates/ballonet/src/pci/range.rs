@@ -146,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_is_aligned_free_and_taken_once(
+        fn taken_ranges_are_aligned_free_and_disjoint(
             base in 0..1_000_u64, length in 1..5_000_u64, wants in proptest::collection::vec(0..8_u32, 1..40),
         ) {
             let whole = AddressRange::new(base, length).unwrap();

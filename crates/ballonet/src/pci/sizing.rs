@@ -1,7 +1,7 @@
 //! Sizing: detects a function's BARs without lasting effect.
 //!
 //! Each register is written with all ones and read back: the bits that stay zero give the size (PCI 3.0, 6.2.5.1).
-//! Meanwhile the registers hold invalid addresses, so decoding is off, for as short as possible. Then registers and
+//! Meanwhile the registers hold invalid addresses, so decoding is off, as briefly as possible. Then registers and
 //! command are restored as found.
 //!
 //! Only the address bits of the result are used. The type comes from the register as found: some devices answer with
@@ -47,7 +47,7 @@ impl Bars {
         }
         let decoding = Command::IO | Command::MEMORY;
         let before = function.disable(config, decoding);
-        // All at once, so that both halves of a pair hold ones when either is read.
+        // All registers first, so that both halves of a pair hold ones when either is read.
         for index in 0..count {
             config.write32(function.bdf, register(index), u32::MAX);
         }

@@ -95,7 +95,7 @@ impl Tree {
 
     /// Lets all bridges above the function at `bdf` forward memory and I/O accesses down, and DMA and messages up.
     ///
-    /// Firmware may not have done that for a device that it did not need.
+    /// Firmware may not have enabled that for a device it does not use.
     pub fn open_path<C: ConfigSpace>(&self, config: &mut C, bdf: Bdf) {
         for bridge in self.bridges_above(bdf) {
             bridge.function.enable(config, Command::IO | Command::MEMORY | Command::BUS_MASTER);

@@ -1,8 +1,8 @@
 //! The bus walk: finds every function on every bus, through every bridge.
 //!
 //! Firmware's bus numbers are kept; bridges without numbers get them, depth first. The numbers in a bridge are device
-//! data: a bridge with invalid numbers is reported and not entered. Each bus is visited once, and a segment has 256,
-//! so the walk ends whatever the bridges say.
+//! data: a bridge with invalid numbers is reported and not entered. Each bus is visited once, and a segment has 256, so
+//! the walk ends whatever numbers the bridges hold.
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! PCI configuration space: by the two ports of a PC, and mapped into memory (ECAM).
+//! PCI configuration space: through the two ports of a PC, or mapped into memory (ECAM).
 
 use core::ptr::NonNull;
 
@@ -13,11 +13,11 @@ use super::RawRegisters;
 /// `CONFIG_ADDRESS`: which function and which register (PCI 3.0, 3.2.2.3.2).
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 const ADDRESS: u16 = 0xCF8;
-/// `CONFIG_DATA`: four bytes of it.
+/// `CONFIG_DATA`: the four bytes of the selected register.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 const DATA: u16 = 0xCFC;
 
-/// Configuration space by the ports 0xCF8 and 0xCFC: segment 0, 256 bytes a function.
+/// Configuration space through the ports 0xCF8 and 0xCFC: segment 0, 256 bytes per function.
 #[derive(Debug)]
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 pub struct PortConfig(());
@@ -25,8 +25,8 @@ pub struct PortConfig(());
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 impl PortConfig {
     /// # Safety
-    /// The machine is a PC with these ports, and nobody else uses them between the two steps of an access: no other
-    /// CPU, no interrupt handler.
+    /// The machine is a PC with these ports, and neither another CPU nor an interrupt handler uses them between the two
+    /// steps of an access.
     pub const unsafe fn new() -> Self {
         Self(())
     }
@@ -34,7 +34,8 @@ impl PortConfig {
     /// Selects the register at `offset`. Returns the port of its first byte.
     fn select(function: Bdf, offset: u16) -> Option<u16> {
         let address = function.cam_address(offset)?;
-        // SAFETY: by the maker's promise this is CONFIG_ADDRESS, and nobody selects before the data has moved.
+        // SAFETY: by the promise to `new` this is CONFIG_ADDRESS, and no other access selects a register before the
+        // data has moved.
         unsafe { address.write(ADDRESS) };
         Some(DATA + (offset & 3))
     }
@@ -52,8 +53,8 @@ macro_rules! through_ports {
         fn $write(&mut self, function: Bdf, offset: u16, value: $type) {
             super::check(size_of::<$type>(), offset.into(), 256);
             if let Some(port) = Self::select(function, offset) {
-                // SAFETY: as for the read. The library writes no address that a device could reach memory by, but of
-                // memory that it got from the platform.
+                // SAFETY: as for the read. The library gives devices no memory addresses but those of DMA memory from
+                // the platform.
                 unsafe { value.write(port) };
             }
         }
@@ -71,8 +72,8 @@ impl ConfigSpace for PortConfig {
     through_ports!(read32, write32, u32);
 }
 
-/// Configuration space that is mapped into memory (PCIe 5.0, 7.2.2): one region, as an entry of the MCFG table or a
-/// device tree's node names it. 4096 bytes a function.
+/// Configuration space that is mapped into memory (PCIe 5.0, 7.2.2): one region, as described by an entry of the MCFG
+/// table or by a device tree node. 4096 bytes per function.
 #[derive(Debug)]
 pub struct EcamConfig {
     buses: BusRange,
@@ -83,8 +84,8 @@ impl EcamConfig {
     /// Bytes for each bus.
     pub(crate) const BYTES_PER_BUS: usize = 1 << 20;
 
-    /// The region of `buses`, the first of which begins at `start`. The MCFG table gives the address of bus 0 instead,
-    /// also where its range starts later.
+    /// The region of `buses`; `start` is that of the first one. Note that the MCFG table gives the address of bus 0,
+    /// even if its range starts later.
     ///
     /// # Safety
     /// As for [`RawRegisters::memory`], with 1 MiB for each of the buses, while the value lives.

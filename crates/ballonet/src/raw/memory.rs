@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use crate::platform::DmaMemory;
 
-/// Memory that a device may read and write. The value does not free it: its maker does.
+/// Memory that a device may read and write. Dropping the value does not free it: its creator does.
 #[derive(Debug)]
 pub struct RawMemory {
     start: NonNull<u8>,
@@ -12,23 +12,23 @@ pub struct RawMemory {
     length: usize,
 }
 
-// SAFETY: this value alone reaches the memory, on any CPU.
+// SAFETY: only this value accesses the memory, on whichever CPU.
 unsafe impl Send for RawMemory {}
 
 impl RawMemory {
-    /// Memory that the CPU reaches at `start` and the device at `device`. It is zeroed here.
+    /// Memory at `start` for the CPU and at `device` for the device. Zeroes it.
     ///
     /// # Safety
     /// As long as the value lives, `length` bytes from `start` on are mapped, readable and writable, coherent with the
-    /// device, aligned to 8 bytes, and used by nobody but this value and the device; `device` is the address by which
-    /// the device reaches all of them.
+    /// device, aligned to 8 bytes, and used only by this value and the device; the device reaches all of them from the
+    /// address `device` on.
     pub unsafe fn new(start: NonNull<u8>, device: u64, length: usize) -> Self {
         // SAFETY: the caller's promise.
         unsafe { start.write_bytes(0, length) };
         Self { start, device, length }
     }
 
-    /// The address by which the CPU reaches it.
+    /// Its address for the CPU.
     pub const fn pointer(&self) -> NonNull<u8> {
         self.start
     }
@@ -55,8 +55,8 @@ macro_rules! access {
         #[inline]
         fn $load(&self, offset: usize) -> $type {
             // SAFETY: `at` checks bounds and alignment. Volatile, since the device may write meanwhile. An aligned
-            // access as wide as a register is single-copy atomic; a wider one is only made to what the device does not
-            // write at that moment.
+            // access as wide as a register is single-copy atomic; wider ones are used only while the device does not
+            // write there.
             unsafe { self.at::<$type>(offset).read_volatile() }
         }
 

@@ -4,8 +4,8 @@
 //! then its [`Platform`](crate::platform::Platform). The parts also serve alone, in a platform of the kernel's own:
 //! [`RawRegisters`], [`RawMemory`], and configuration space by [`PortConfig`] or [`EcamConfig`].
 //!
-//! Unsafe code trusts the kernel: each constructor, and the trait [`Kernel`], says what must hold. What a device says
-//! is trusted nowhere. An access out of bounds or off its natural boundary panics.
+//! Unsafe code trusts the kernel: each constructor, and the trait [`Kernel`], says what must hold. Nothing that a
+//! device writes is trusted. An access out of bounds or off its natural boundary panics.
 
 mod config;
 mod memory;
@@ -24,8 +24,8 @@ pub use memory::RawMemory;
 pub use platform::{BalloonKernel, Kernel, RawPlatform};
 pub use registers::RawRegisters;
 
-/// Panics, for an access of `size` bytes at `offset` in `length` bytes. Apart from the accesses, so that those places
-/// hold nothing but the check.
+/// Panics, for an access of `size` bytes at `offset` in `length` bytes. Out of line, so that each access contains only
+/// the check.
 #[cold]
 #[inline(never)]
 #[track_caller]

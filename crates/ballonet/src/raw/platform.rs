@@ -23,15 +23,15 @@ pub unsafe trait Kernel {
     /// its page. `None` if it cannot be mapped.
     fn map(&mut self, address: u64, length: usize) -> Option<NonNull<u8>>;
 
-    /// Ends a mapping. By default it stays, as one does that is part of a map of all memory.
+    /// Ends a mapping. By default the mapping stays, as part of a permanent map of all memory would.
     fn unmap(&mut self, _start: NonNull<u8>, _length: usize) {}
 
     /// Allocates `size` bytes that are contiguous for the device, aligned to `align`, a power of two and at least 8, in
-    /// both address spaces, until [`Kernel::release_dma`]. They need not be zeroed. Returns where the CPU finds them,
-    /// and where the device does: without an IOMMU, the physical address. `None` without such memory.
+    /// both address spaces, until [`Kernel::release_dma`]. They need not be zeroed. Returns their address for the CPU
+    /// and for the device (without an IOMMU, the physical address). `None` if there is no such memory.
     fn allocate_dma(&mut self, size: usize, align: usize) -> Option<(NonNull<u8>, u64)>;
 
-    /// Takes back what [`Kernel::allocate_dma`] gave for this `size`. The device no longer knows it.
+    /// Frees memory from [`Kernel::allocate_dma`] of this `size`, which the device no longer uses.
     fn release_dma(&mut self, start: NonNull<u8>, device: u64, size: usize);
 
     /// As [`Platform::allocate_vector`]. By default there are no interrupts, and the driver is polled.
@@ -49,7 +49,7 @@ pub unsafe trait Kernel {
     /// As [`Platform::release_vector`].
     fn release_vector(&mut self, _vector: Vector) {}
 
-    /// Time since some fixed moment, in nanoseconds. Never goes back.
+    /// Time since some fixed moment, in nanoseconds. Monotonic.
     fn now(&self) -> u64;
 }
 
@@ -69,7 +69,7 @@ pub trait BalloonKernel {
 
 /// A platform over a kernel's functions `K` and configuration space `C`.
 ///
-/// Blocks of DMA memory of at most half a frame share frames of 4 KiB, where the kernel has those.
+/// Blocks of DMA memory of at most half a frame share frames of 4 KiB, if the kernel can allocate those.
 #[derive(Debug)]
 pub struct RawPlatform<K, C> {
     /// The kernel's functions.
@@ -117,8 +117,8 @@ impl<K: Kernel, C: ConfigSpace> Platform for RawPlatform<K, C> {
         let length = usize::try_from(window.length).ok();
         let mapped = length.and_then(|length| Some((self.kernel.map(window.address, length)?, length)));
         let (start, length) = mapped.ok_or(MapError { window, reason: "the kernel does not map it" })?;
-        // SAFETY: the kernel promises that it is mapped until it is unmapped. Registers of PCI devices do not affect
-        // memory but through DMA, and the driver names no memory to a device but what it got for that.
+        // SAFETY: the kernel promises that it stays mapped until `unmap`. Registers of PCI devices affect memory only
+        // through DMA, and the driver gives devices only the addresses of DMA memory.
         Ok(unsafe { RawRegisters::memory(start, length) })
     }
 
@@ -132,7 +132,7 @@ impl<K: Kernel, C: ConfigSpace> Platform for RawPlatform<K, C> {
         let exhausted = DmaExhausted { size, align };
         let block = self.small.allocate(&mut self.kernel, size, align.max(8));
         let (start, device) = block.ok_or(exhausted)?;
-        // SAFETY: the kernel promises that nobody else uses it until it is released.
+        // SAFETY: the kernel promises that nothing else uses it until it is released.
         Ok(unsafe { RawMemory::new(start, device, size) })
     }
 

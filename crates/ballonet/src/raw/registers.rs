@@ -1,4 +1,4 @@
-//! Windows of device registers, by pointer and by port.
+//! Windows of device registers, in memory and in port space.
 
 use core::ptr::NonNull;
 
@@ -20,7 +20,8 @@ enum Place {
     Ports(u16),
 }
 
-// SAFETY: the makers promise that the registers are reachable as long as the value lives, whichever CPU asks.
+// SAFETY: the callers of `memory` and `ports` promise that the registers are reachable as long as the value lives, from
+// any CPU.
 unsafe impl Send for RawRegisters {}
 // SAFETY: through a shared window registers can only be read; the bus serialises reads, and no memory is written.
 unsafe impl Sync for RawRegisters {}
@@ -53,7 +54,7 @@ impl RawRegisters {
         }
     }
 
-    /// Checks bounds, and the alignment that the CPU asks for: a window may begin off the boundary.
+    /// Checks bounds, and alignment of the address itself: a window may begin off the boundary.
     #[inline]
     #[track_caller]
     fn check(&self, size: usize, offset: usize) {

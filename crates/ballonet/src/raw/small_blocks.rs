@@ -1,7 +1,6 @@
-//! Small blocks of DMA memory: several share a frame, where a kernel gives memory by frames.
+//! Small blocks of DMA memory: several share a frame, for kernels that allocate whole frames.
 //!
-//! A frame goes back to the kernel once all of its blocks have been released; what was released is not used again
-//! before.
+//! A frame goes back to the kernel once all its blocks have been released; a released block is not reused before that.
 
 use core::ptr::NonNull;
 
@@ -19,9 +18,9 @@ const FRAMES: usize = 4;
 struct Frame {
     start: NonNull<u8>,
     device: u64,
-    /// Bytes that were ever given out.
+    /// Bytes ever allocated.
     cut: usize,
-    /// Blocks that were not released.
+    /// Blocks not yet released.
     blocks: u32,
 }
 
@@ -50,7 +49,7 @@ impl SmallBlocks {
         Self([const { None }; FRAMES])
     }
 
-    /// Allocates `size` bytes, aligned to the power of two `align`: in a shared frame if they are few, else by the
+    /// Allocates `size` bytes, aligned to the power of two `align`: in a shared frame if they fit there, else from the
     /// kernel.
     pub(super) fn allocate<K: Kernel>(
         &mut self,
@@ -66,7 +65,7 @@ impl SmallBlocks {
         kernel.allocate_dma(size, align)
     }
 
-    /// Cuts a block from a frame that there is, or else from a new one.
+    /// Cuts a block from an existing frame, or else from a new one.
     fn share<K: Kernel>(&mut self, kernel: &mut K, size: usize, align: usize) -> Option<(NonNull<u8>, u64)> {
         if let Some(block) = self.0.iter_mut().flatten().find_map(|frame| frame.cut(size, align)) {
             return Some(block);

@@ -1,4 +1,4 @@
-//! The parts over memory of the host: bounds, widths, and where accesses land.
+//! The parts over memory of the test host: bounds, widths, and target addresses.
 
 use core::ptr::NonNull;
 
@@ -29,7 +29,7 @@ fn registers_are_accessed_by_their_width_and_within_the_window() {
 }
 
 #[test]
-fn a_window_may_begin_off_the_boundary_and_accesses_are_where_the_cpu_can_make_them() {
+fn a_window_may_begin_unaligned_but_accesses_must_be_aligned() {
     // SAFETY: 14 of 16 bytes of this test's own.
     let mut registers = unsafe { RawRegisters::memory(memory(2).add(2), 14) };
     registers.write16(0, 1);
@@ -39,7 +39,7 @@ fn a_window_may_begin_off_the_boundary_and_accesses_are_where_the_cpu_can_make_t
 }
 
 #[test]
-fn memory_is_zeroed_and_keeps_what_is_stored_within_its_bounds() {
+fn memory_is_zeroed_and_stores_stay_in_bounds() {
     let start = memory(2);
     // SAFETY: 16 bytes of this test's own.
     let mut memory = unsafe {
@@ -77,14 +77,14 @@ fn ecam_reaches_each_function_of_its_buses_and_no_other() {
     assert!(panics(|| _ = config.read32(function(1, 2), 0xFFE)));
 }
 
-/// A kernel that maps nothing above 4 GiB, and counts what it has given out.
+/// A kernel that maps nothing above 4 GiB, and counts its allocations.
 #[derive(Default)]
 struct Host {
     mapped: usize,
     allocated: usize,
 }
 
-// SAFETY: what it gives out is leaked memory.
+// SAFETY: it returns leaked memory.
 unsafe impl Kernel for Host {
     fn map(&mut self, address: u64, length: usize) -> Option<NonNull<u8>> {
         self.mapped += 1;
@@ -108,7 +108,7 @@ unsafe impl Kernel for Host {
 }
 
 #[test]
-fn a_platform_gives_back_what_the_kernel_gave_and_names_what_it_refused() {
+fn a_platform_releases_everything_and_reports_what_the_kernel_refused() {
     // SAFETY: one bus of this test's own.
     let config = unsafe { EcamConfig::new(memory(EcamConfig::BYTES_PER_BUS / 8), BusRange::new(0, 0, 0).unwrap()) };
     let mut platform = RawPlatform::new(Host::default(), config);
@@ -138,7 +138,7 @@ fn a_platform_gives_back_what_the_kernel_gave_and_names_what_it_refused() {
 /// A kernel that gives DMA memory by frames.
 struct ByFrames(Vec<u64>);
 
-// SAFETY: what it gives out is leaked memory.
+// SAFETY: it returns leaked memory.
 unsafe impl Kernel for ByFrames {
     fn map(&mut self, _address: u64, _length: usize) -> Option<NonNull<u8>> {
         None
@@ -149,7 +149,7 @@ unsafe impl Kernel for ByFrames {
         self.0.push(device);
         let start = memory(2 * 512 * size.div_ceil(4096));
         let skipped = start.addr().get().wrapping_neg() % 4096;
-        // SAFETY: there is a frame more than was asked for.
+        // SAFETY: one more frame was allocated than asked for.
         Some((unsafe { start.add(skipped) }, device))
     }
     fn release_dma(&mut self, start: NonNull<u8>, device: u64, size: usize) {
@@ -163,7 +163,7 @@ unsafe impl Kernel for ByFrames {
 }
 
 #[test]
-fn small_blocks_share_frames_which_go_back_when_all_are_released() {
+fn small_blocks_share_frames_that_are_freed_with_their_last_block() {
     // SAFETY: one bus of this test's own.
     let config = unsafe { EcamConfig::new(memory(EcamConfig::BYTES_PER_BUS / 8), BusRange::new(0, 0, 0).unwrap()) };
     let mut platform = RawPlatform::new(ByFrames(Vec::new()), config);

@@ -1,30 +1,30 @@
-//! A device on its bus: what was switched on for its driver, and goes back in the end.
+//! A device on its bus: what was enabled for its driver, and is restored at the end.
 
 use super::handle::DeviceHandle;
 use super::transport::{MmioDevice, Transport};
 use crate::pci::{Bars, Command, Function};
 use crate::platform::Platform;
 
-/// How a device that a driver has opened is attached.
+/// The bus attachment of an opened device.
 #[derive(Debug)]
 pub(super) enum Attachment {
-    /// It is a PCI function.
+    /// A PCI function.
     Pci(PciAttachment),
-    /// It is on MMIO, where there is nothing to switch on.
+    /// An MMIO device, which needs nothing enabled.
     Mmio(MmioDevice),
 }
 
-/// A PCI function that a driver has opened: it decodes, and its command register is restored in the end.
+/// An opened PCI function: it decodes, and its command register is restored at the end.
 #[derive(Debug)]
 pub(super) struct PciAttachment {
     pub(super) function: Function,
     pub(super) bars: Bars,
-    /// The command register as it was found.
+    /// The command register as found.
     pub(super) command: Command,
 }
 
 impl Attachment {
-    /// What it takes to open the device again.
+    /// The handle to open the device again.
     pub(super) fn handle(&self) -> DeviceHandle {
         match self {
             Self::Pci(PciAttachment { function, .. }) => function.bdf.into(),
@@ -32,7 +32,7 @@ impl Attachment {
         }
     }
 
-    /// Lets the device access memory and send messages, or not. On MMIO nothing but its reset stops a device.
+    /// Enables or disables the device's memory accesses and messages. On MMIO only a reset stops a device.
     pub(super) fn set_bus_master<P: Platform>(&self, platform: &mut P, on: bool) {
         let Self::Pci(PciAttachment { function, .. }) = self else { return };
         if on {
@@ -42,7 +42,7 @@ impl Attachment {
         }
     }
 
-    /// Unmaps the registers and puts the device's bus back to what was found. INTx stays off: nobody serves the line. A
+    /// Unmaps the registers and restores the device's bus state. INTx stays off: nothing would handle the line. A
     /// device that has not `stopped` keeps bus mastering off, even if firmware had it on.
     pub(super) fn detach<P: Platform>(self, platform: &mut P, transport: Transport<P::Registers>, stopped: bool) {
         transport.release(platform);
@@ -54,7 +54,7 @@ impl Attachment {
 }
 
 impl PciAttachment {
-    /// Puts decoding and bus mastering back to what was found.
+    /// Restores decoding and bus mastering.
     pub(super) fn restore<P: Platform>(mut self, platform: &mut P, stopped: bool) {
         self.command.set(Command::BUS_MASTER, stopped && self.command.contains(Command::BUS_MASTER));
         let ours = Command::IO | Command::MEMORY | Command::BUS_MASTER;

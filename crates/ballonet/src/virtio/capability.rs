@@ -1,9 +1,9 @@
-//! Where a device keeps its virtio structures: the vendor capabilities of virtio over PCI (virtio 1.4, 4.1.4).
+//! The vendor capabilities of virtio over PCI, which locate a device's structures (virtio 1.4, 4.1.4).
 //!
-//! The list is device data. A capability of an unknown type, of a BAR that is not there, or with a structure that
-//! leaves its BAR or is too small, is passed over with a notice; of several of one type the first that can be used
-//! counts. Where a BAR has no address, its structures can be used only through configuration space
-//! ([`crate::pci::ConfigWindow`]), and only if no other structure of their type can be mapped.
+//! The list is device data. A capability with an unknown type, an unimplemented BAR, or a structure that exceeds its
+//! BAR or is too small is logged and skipped; the first usable one of each type counts. If a BAR has no address, its
+//! structures can be used only through configuration space ([`crate::pci::ConfigWindow`]), and only if no other
+//! structure of their type can be mapped.
 
 use core::mem::offset_of;
 
@@ -18,25 +18,25 @@ use super::spec::{
 use crate::bus::{OutOfMemory, RegisterWindow, heap};
 use crate::pci::{self, Bar, BarError, Bars, Bdf, Capability, ConfigSpace, Function, capability::id};
 
-/// The most of a structure that is mapped; the rest of longer ones means nothing to any version of the specification.
+/// The most bytes of a structure that are mapped; no version of the specification defines fields beyond.
 const STRUCTURE_LIMIT: u32 = 4096;
-/// The most of the doorbells: 1024 queues with a page each, as QEMU has them.
+/// The most bytes of doorbells that are mapped: 1024 queues with a page each, as in QEMU.
 const NOTIFY_LIMIT: u32 = 4 << 20;
-/// How many capabilities of a type that may come several times are kept. The list itself has room for 48.
+/// The most capabilities kept of a type that may occur several times. The list itself has room for 48.
 const REPEATED_LIMIT: usize = 16;
 
-/// Where a structure is: in a part of a BAR that is there, however it is reached.
+/// The location of a structure, in an implemented BAR, however it is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StructureLocation {
     /// The function.
     pub function: Bdf,
     /// The index of its BAR, 0 to 5.
     pub bar: u8,
-    /// Where in the BAR, in bytes.
+    /// Its offset in the BAR, in bytes.
     pub offset: u32,
-    /// As much of it as is of use, in bytes: not 0, and no further than the BAR goes.
+    /// Its usable length in bytes: not 0, and inside the BAR.
     pub length: u32,
-    /// The window to map; `None` where the BAR has no address, or the structure needs no mapping.
+    /// The window to map; `None` if the BAR has no address, or the structure needs no mapping.
     pub window: Option<RegisterWindow>,
 }
 
@@ -47,12 +47,12 @@ impl fmt::Display for StructureLocation {
     }
 }
 
-/// Where the doorbells are.
+/// The doorbells' location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Notification {
-    /// All of them.
+    /// The location of all doorbells.
     pub place: StructureLocation,
-    /// What a queue's `queue_notify_off` is multiplied by to give its doorbell's offset in bytes.
+    /// The factor from a queue's `queue_notify_off` to its doorbell's offset in bytes.
     #[doc(alias = "notify_off_multiplier")]
     pub multiplier: u32,
 }
@@ -60,19 +60,19 @@ pub(crate) struct Notification {
 /// A shared memory region (4.1.4.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SharedMemory {
-    /// Which one, by the device type's count.
+    /// Its number, defined by the device type.
     #[doc(alias = "shmid")]
     pub id: u8,
-    /// Where it is. Its offset and length in the BAR have 64 bits.
+    /// Its location. Offset and length in the BAR have 64 bits.
     pub window: RegisterWindow,
 }
 
-/// Data that means something to the device's vendor (4.1.4.8). For debugging and reports only.
+/// Vendor-defined data (4.1.4.8). For debugging and reports only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct VendorData {
-    /// PCI vendor ID of who gives it its meaning, to be checked before anything is made of it.
+    /// PCI vendor ID of the vendor that defines it; check it before interpreting the data.
     pub vendor: u16,
-    /// Where the data is in configuration space.
+    /// The data's offset in configuration space.
     pub offset: u16,
     /// Its length in bytes.
     pub length: u8,
@@ -84,7 +84,7 @@ pub enum CapabilityError {
     /// The list breaks off before all the structures that a driver needs were found.
     #[display("{_0}")]
     List(pci::CapabilityError),
-    /// There is no usable structure of a kind that has to be there.
+    /// A mandatory structure is missing or unusable.
     #[display("{function} has no usable {kind} structure")]
     Missing {
         /// The function.
@@ -95,7 +95,7 @@ pub enum CapabilityError {
     /// The structures must be reached through configuration space, and there is no window to them.
     #[display("{_0} has no usable PCI configuration access capability")]
     NoConfigAccess(#[error(not(source))] Bdf),
-    /// There is no memory to note the structures in.
+    /// There is no memory to record the structures.
     #[display("{_0}")]
     Memory(OutOfMemory),
 }
@@ -109,9 +109,9 @@ pub(crate) struct Capabilities {
     pub notify: Notification,
     /// The ISR byte.
     pub isr: StructureLocation,
-    /// The device type's configuration, if there is one. Its size is for the driver to check.
+    /// The device type's configuration, if there is one. The driver must check its size.
     pub device: Option<StructureLocation>,
-    /// The window to BARs in configuration space, whole. Its data must not be read before it points somewhere
+    /// The complete window to BARs in configuration space. Its data register must not be read before the window is set
     /// (4.1.4.9).
     pub pci_access: Option<Capability>,
     /// Shared memory regions.
@@ -120,7 +120,7 @@ pub(crate) struct Capabilities {
     pub vendor_data: Vec<VendorData>,
 }
 
-/// What has been found so far.
+/// The structures found so far.
 #[derive(Default)]
 struct Found {
     common: Option<StructureLocation>,
@@ -133,11 +133,11 @@ struct Found {
 }
 
 impl Capabilities {
-    /// Reads the capabilities of `function`, whose BARs are `bars`; `None` if it has none that are virtio's, as legacy
-    /// devices do.
+    /// Reads the capabilities of `function`, whose BARs are `bars`; `None` if it has no virtio capabilities, as legacy
+    /// devices.
     ///
     /// # Errors
-    /// When one of the structures that every modern device has is missing or cannot be used.
+    /// When a structure that every modern device has is missing or unusable.
     pub(crate) fn find<C: ConfigSpace>(
         config: &C,
         function: &Function,
@@ -155,7 +155,7 @@ impl Capabilities {
                         Err(Skipped::Memory(error)) => return Err(CapabilityError::Memory(error)),
                         Err(skipped) => {
                             let (bdf, offset) = (function.bdf, capability.offset);
-                            log::info!("{bdf}: capability at {offset:#x} passed over: {skipped}");
+                            log::info!("{bdf}: capability at {offset:#x} skipped: {skipped}");
                         }
                     }
                 }
@@ -169,7 +169,7 @@ impl Capabilities {
         found.complete(function.bdf, broken).map(Some)
     }
 
-    /// The same structures, with nothing mapped: all are reached through configuration space.
+    /// The same structures, all reached through configuration space, none mapped.
     ///
     /// # Errors
     /// When there is no window to them.
@@ -187,31 +187,31 @@ impl Capabilities {
         })
     }
 
-    /// Where the structures are that a transport is made of.
+    /// The locations of the structures that a transport needs.
     pub(crate) fn places(&self) -> impl Iterator<Item = StructureLocation> {
         [self.common, self.notify.place, self.isr].into_iter().chain(self.device)
     }
 }
 
-/// Why a capability is passed over.
+/// Why a capability is skipped.
 #[derive(Debug, Display)]
 enum Skipped {
-    /// It leaves configuration space.
+    /// It exceeds configuration space.
     #[display("{_0}")]
     Broken(pci::CapabilityError),
-    /// Its type means nothing to this driver.
+    /// Its type is unknown to this driver.
     #[display("unknown type {_0}")]
     UnknownType(u8),
-    /// It has no room for the fields of its type.
+    /// It is too short for the fields of its type.
     #[display("{length} bytes for {kind}, {needed} needed")]
     Short { kind: CapabilityType, length: u8, needed: u8 },
-    /// Its BAR is none of the six, or not there.
+    /// Its BAR is reserved or not implemented.
     #[display("{kind}: {error}")]
     Bar { kind: CapabilityType, error: BarError },
-    /// What it describes is no part of the BAR, or not aligned, or too small.
+    /// Its structure is outside the BAR, misaligned or too small.
     #[display("{kind} in {offset:#x}+{length:#x} of {bar}, {minimum} bytes aligned to {align} needed")]
     Outside { kind: CapabilityType, bar: Bar, offset: u64, length: u64, minimum: u64, align: u64 },
-    /// There is no memory for it, which is an error, not a reason.
+    /// There is no memory for it, which fails the whole search.
     #[display("{_0}")]
     Memory(OutOfMemory),
     /// There are many of its type already.
@@ -220,7 +220,7 @@ enum Skipped {
 }
 
 impl Found {
-    /// Takes note of a capability, if it can be used.
+    /// Records a capability, if it is usable.
     fn add<C: ConfigSpace>(&mut self, config: &C, capability: &Capability, bars: &Bars) -> Result<(), Skipped> {
         let (length, number) = capability.vendor_header(config).map_err(Skipped::Broken)?;
         let kind = CapabilityType::from_register(number).ok_or(Skipped::UnknownType(number))?;
@@ -253,7 +253,7 @@ impl Found {
     }
 
     fn complete(self, function: Bdf, broken: Option<pci::CapabilityError>) -> Result<Capabilities, CapabilityError> {
-        // What is missing may have been behind the break.
+        // A missing structure may have been behind the break.
         let missing = |kind| broken.map_or(CapabilityError::Missing { function, kind }, CapabilityError::List);
         let reached = |place: &StructureLocation| place.window.is_some() || self.pci_access.is_some();
         Ok(Capabilities {
@@ -268,7 +268,7 @@ impl Found {
     }
 }
 
-/// Fills `slot`, unless an earlier capability has; one that can be mapped takes the place of one that cannot.
+/// Fills `slot`, unless an earlier capability did; a mappable structure replaces one that is not.
 fn prefer<T>(slot: &mut Option<T>, new: T, place: impl Fn(&T) -> StructureLocation) {
     let mapped = |it: &T| place(it).window.is_some();
     if slot.as_ref().is_none_or(|old| mapped(&new) && !mapped(old)) {
@@ -292,20 +292,20 @@ impl Entry<'_> {
         self.capability.read32(config, at).map_err(Skipped::Broken)
     }
 
-    /// The BAR. Indices above 5 are reserved; there is none with such a one.
+    /// The BAR. Indices above 5 are reserved and fail.
     fn bar<C: ConfigSpace>(&self, config: &C) -> Result<&Bar, Skipped> {
         let bar = self.read8(config, offset_of!(PciCapability, bar))?;
         self.bars.get(bar).map_err(|error| Skipped::Bar { kind: self.kind, error })
     }
 
-    /// Where an ordinary structure is.
+    /// The location of an ordinary structure.
     fn place<C: ConfigSpace>(&self, config: &C, minimum: u64, align: u64) -> Result<StructureLocation, Skipped> {
         self.place_within(config, minimum, align, STRUCTURE_LIMIT)
     }
 
-    /// The part of a BAR that a structure is in: at most `limit` bytes and no further than the BAR goes.
+    /// The location of a structure: at most `limit` bytes, cut at the BAR's end.
     ///
-    /// A structure may be longer than any driver needs (4.1.4), so that only the needed part has to be in the BAR.
+    /// A structure may be longer than any driver needs (4.1.4), so only the needed part must be in the BAR.
     fn place_within<C: ConfigSpace>(
         &self,
         config: &C,
@@ -323,7 +323,7 @@ impl Entry<'_> {
             return Err(Skipped::Outside { kind, bar: *bar, offset, length, minimum, align });
         }
         let window = bar.window(offset.into(), usable).ok();
-        // No more than the length that was read, which has 32 bits.
+        // At most the length that was read, which has 32 bits.
         Ok(StructureLocation { function: bar.function, bar: bar.index, offset, length: usable as u32, window })
     }
 
@@ -340,7 +340,7 @@ impl Entry<'_> {
         let length = read64(offset_of!(PciCapability, length), offset_of!(SharedMemoryCapability, length_hi))?;
         let id = self.read8(config, offset_of!(PciCapability, id))?;
         let bar = self.bar(config)?;
-        // All of the region has to be there and to be mapped: unlike a structure it has no parts that nobody needs.
+        // The whole region must be inside the BAR and mapped: unlike a structure, it has no optional end.
         let window = bar.window(offset, length);
         let outside = Skipped::Outside { kind: self.kind, bar: *bar, offset, length, minimum: length, align: 1 };
         window.map(|window| SharedMemory { id, window }).map_err(|_| outside)

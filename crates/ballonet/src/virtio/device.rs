@@ -1,8 +1,8 @@
-//! A device and how far its driver has got with it: the status sequence, as types (virtio 1.4, 3.1.1).
+//! A device in a stage of its initialization: the status sequence, as types (virtio 1.4, 3.1.1).
 //!
-//! [`Reset`] -> [`Acknowledged`] -> [`DriverFound`] -> [`FeaturesOk`] -> [`DriverOk`]. Each state has just the steps
-//! that are allowed in it: queues are set up between `FEATURES_OK` and `DRIVER_OK`, and nothing can be kicked before.
-//! A driver that gives up sets FAILED and gets its transport back only to end the mappings.
+//! [`Reset`] -> [`Acknowledged`] -> [`DriverFound`] -> [`FeaturesOk`] -> [`DriverOk`]. Each state offers only the steps
+//! allowed in it: queues are set up between `FEATURES_OK` and `DRIVER_OK`, and can be kicked only after that. A driver
+//! that gives up sets FAILED and gets its transport back only to unmap it.
 
 #![allow(clippy::result_large_err, reason = "a transport returns with its error, once a bring-up")]
 
@@ -18,7 +18,7 @@ use crate::platform::Platform;
 /// specification sets no limit.
 const RESET_LIMIT: u64 = 2_000_000_000;
 
-/// State: reset, and nothing said.
+/// State: reset.
 #[derive(Debug)]
 pub(super) struct Reset(());
 
@@ -30,7 +30,7 @@ pub(super) struct Acknowledged(());
 #[derive(Debug)]
 pub(super) struct DriverFound(());
 
-/// State: features are settled, queues can be set up.
+/// State: features are negotiated, queues can be set up.
 #[derive(Debug)]
 pub struct FeaturesOk {
     offered: Features,
@@ -45,7 +45,7 @@ pub struct DriverOk {
 
 /// A device in state `S`.
 ///
-/// A device that runs can be kicked:
+/// A running device can be kicked:
 /// ```
 /// use ballonet::platform::Registers;
 /// use ballonet::virtio::{Device, Doorbell, DriverOk, Kick};
@@ -54,7 +54,7 @@ pub struct DriverOk {
 ///     device.kick(doorbell, kick);
 /// }
 /// ```
-/// One that does not run yet cannot, which the compiler sees to:
+/// One that does not run yet cannot; this does not compile:
 /// ```compile_fail,E0599
 /// use ballonet::platform::Registers;
 /// use ballonet::virtio::{Device, Doorbell, FeaturesOk, Kick};
@@ -66,15 +66,15 @@ pub struct DriverOk {
 #[derive(Debug)]
 pub struct Device<R, S> {
     transport: Transport<R>,
-    /// The status bits set so far; only a reset takes any away.
+    /// The status bits set so far; only a reset clears any.
     status: Status,
     state: S,
 }
 
-/// A step that failed, and the transport, whose mappings are all there is left to end.
+/// A failed step, and the transport, which remains to be unmapped.
 #[derive(Debug)]
 pub(super) struct Failure<R, E> {
-    /// The transport. The device has been told that the driver gave up, if it was there to be told.
+    /// The transport. FAILED is set, unless the device is gone.
     pub(super) transport: Transport<R>,
     /// Why.
     pub(super) error: E,
@@ -88,7 +88,7 @@ impl<R, E> Failure<R, E> {
 }
 
 impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
-    /// What the device can be asked in any state.
+    /// The transport, to read what is readable in any state.
     pub fn transport(&self) -> &Transport<R> {
         &self.transport
     }
@@ -118,18 +118,18 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
         self.transport.set_status(self.status);
     }
 
-    /// Gives up: sets FAILED beside what is set. Nothing touches the device from here until a reset.
+    /// Gives up: sets FAILED in addition. The device is not touched again until a reset.
     fn fail<E>(mut self, error: E) -> Failure<R, E> {
         self.add_status(Status::FAILED);
         Failure { transport: self.transport, error }
     }
 
-    /// Stops the device by a reset, so that it lets go of all memory. With `failed`, and always when it does not finish
-    /// the reset, also tells it that the driver has given up.
+    /// Stops the device by a reset, after which it no longer uses memory. With `failed`, and always if it does not
+    /// finish the reset, also sets FAILED.
     ///
     /// # Errors
-    /// When the device does not finish the reset. It may go on using the memory that it was given, which must then not
-    /// be used for anything else.
+    /// When the device does not finish the reset. It may still use its memory, which must then not be used for anything
+    /// else.
     #[doc(alias = "reset")]
     #[doc(alias = "vp_reset")]
     pub(super) fn quiesce<P: Platform>(
@@ -139,7 +139,7 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
     ) -> (Transport<R>, Result<Quiesced, TransportError>) {
         let may_refuse = !self.status.contains(Status::FAILED);
         let outcome = match reset(&mut self.transport, platform, may_refuse) {
-            // A device that is not there does not use memory.
+            // A device that is gone does not use memory.
             Ok(()) | Err(TransportError::Gone(_)) => Ok(Quiesced::new()),
             Err(error) => Err(error),
         };
@@ -158,7 +158,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, Reset> {
     /// Resets the device, whatever state it is in.
     ///
     /// # Errors
-    /// When the device is gone, or does not finish the reset; it has then been told that the driver gave up.
+    /// When the device is gone, or does not finish the reset; FAILED is then set.
     #[doc(alias = "reset")]
     pub(super) fn new<P: Platform>(
         mut transport: Transport<R>,
@@ -173,7 +173,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, Reset> {
         }
     }
 
-    /// Proof that the device has let go of all that it was ever given: it was just seen to be reset.
+    /// Proof that the device uses no memory: it was just seen to be reset.
     pub(crate) fn quiesced(&self) -> Quiesced {
         Quiesced::new()
     }
@@ -192,10 +192,10 @@ impl<R: Registers + Send + Sync + 'static> Device<R, Acknowledged> {
 }
 
 impl<R: Registers + Send + Sync + 'static> Device<R, DriverFound> {
-    /// Settles the features: accepts of the offer what the driver wants, and has the device confirm it.
+    /// Negotiates features: accepts those offered that the driver wants, and checks that the device agrees.
     ///
     /// # Errors
-    /// When a feature that must be there is not, or the device does not take the choice.
+    /// When a mandatory feature is missing, or the device refuses the choice.
     pub(super) fn negotiate(
         mut self,
         wanted: &Wanted<'_>,
@@ -229,7 +229,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, FeaturesOk> {
         self.state.offered
     }
 
-    /// The features that both sides agreed on.
+    /// The negotiated features.
     pub fn features(&self) -> Features {
         self.state.features
     }
@@ -242,15 +242,15 @@ impl<R: Registers + Send + Sync + 'static> Device<R, FeaturesOk> {
     /// The largest size that a queue can have; 0 if there is no such queue.
     ///
     /// # Errors
-    /// When the device is gone, or says more than 32768.
+    /// When the device is gone, or reports more than 32768.
     pub(crate) fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
         self.transport.queue_size(queue)
     }
 
-    /// Puts a queue to use, in memory that the device may access until the next reset. Its vector has been set.
+    /// Enables a queue, in memory that the device may access until the next reset. Its vector must be set already.
     ///
     /// # Errors
-    /// When the device has no such queue or doorbell, or does not take the size.
+    /// When the device has no such queue or doorbell, or refuses the size.
     pub(super) fn enable_queue(
         &mut self,
         queue: QueueIndex,
@@ -268,7 +268,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, FeaturesOk> {
 }
 
 impl<R: Registers + Send + Sync + 'static> Device<R, DriverOk> {
-    /// The features that both sides agreed on.
+    /// The negotiated features.
     pub fn features(&self) -> Features {
         self.state.features
     }
@@ -279,12 +279,12 @@ impl<R: Registers + Send + Sync + 'static> Device<R, DriverOk> {
         self.transport.notify(doorbell, kick);
     }
 
-    /// Resets one queue, so that the device lets go of its memory and of what is in flight there; the others go on
-    /// (2.6.1). Its interrupts may still be on their way: they find nothing.
+    /// Resets one queue, after which the device no longer uses its memory or its requests in flight; the other queues
+    /// continue (2.6.1). Late interrupts of the queue are harmless: they find nothing.
     ///
     /// # Errors
-    /// When `RING_RESET` was not negotiated, the device is gone, or it does not finish the reset. It may then go on
-    /// using the memory, until it is reset as a whole.
+    /// When `RING_RESET` was not negotiated, the device is gone, or it does not finish the reset. It may then still use
+    /// the memory, until it is reset as a whole.
     #[doc(alias = "disable_vq_and_reset")]
     pub fn reset_queue<P: Platform>(
         &mut self,
@@ -298,13 +298,12 @@ impl<R: Registers + Send + Sync + 'static> Device<R, DriverOk> {
         Ok(QueueQuiesced::new(queue))
     }
 
-    /// Puts a queue that was reset to use again, set up from scratch (2.6.1.2): size, memory and vector may be other
-    /// ones than before. `vector` is the entry of the MSI-X table that it raises, of which
-    /// [`super::Interrupts::queue_vector`] knows.
+    /// Enables a queue again after its reset, set up from scratch (2.6.1.2): size, memory and vector may differ from
+    /// before. `vector` is its MSI-X table entry, from [`super::Interrupts::queue_vector`].
     ///
     /// # Errors
-    /// When the device does not take the vector, the size or the addresses. The queue then stays idle until the device
-    /// is reset.
+    /// When the device refuses the vector, the size or the addresses. The queue then stays idle until the device is
+    /// reset.
     #[doc(alias = "enable_vq_after_reset")]
     pub fn enable_queue_again(
         &mut self,
@@ -327,7 +326,7 @@ fn give_up_reset<R: Registers + Send + Sync + 'static>(transport: &mut Transport
 }
 
 /// Resets a device and waits until it has happened (2.4.2, 4.1.4.3.2). With `may_refuse`, FAILED ends the wait: no
-/// driver has set it, so the device has, as Firecracker up to 1.16 does for want of a reset.
+/// driver has set it, so the device has; Firecracker up to 1.16 does so, because it cannot reset.
 fn reset<R, P>(transport: &mut Transport<R>, platform: &P, may_refuse: bool) -> Result<(), TransportError>
 where
     R: Registers + Send + Sync + 'static,
@@ -336,7 +335,8 @@ where
     let start = platform.now();
     transport.set_status(Status::empty());
     loop {
-        // The clock before the status: a host that takes the CPU away in between must not make a finished reset late.
+        // Read the clock before the status: if the host deschedules the CPU in between, a finished reset must not look
+        // late.
         let waited = platform.now().saturating_sub(start);
         let status = transport.status()?;
         if status.is_empty() {
@@ -359,7 +359,7 @@ where
     let start = platform.now();
     transport.start_queue_reset(queue)?;
     loop {
-        // As for the device: the clock before the registers.
+        // As above: read the clock before the registers.
         let waited = platform.now().saturating_sub(start);
         let state = transport.queue_reset_state(queue)?;
         if state.is_done() {

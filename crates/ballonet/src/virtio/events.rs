@@ -1,5 +1,4 @@
-//! What interrupt handlers do: set bits, which the driver takes, and count. They neither allocate nor wait nor touch
-//! queues.
+//! Interrupt handlers set bits, which the driver takes, and count. They neither allocate nor wait nor touch queues.
 
 use super::queue::QueueIndex;
 use super::spec::{ISR_CONFIG, ISR_QUEUE, mmio};
@@ -8,23 +7,23 @@ use crate::bus::{Cause, Events, Handled, Registers};
 /// The bit for a configuration change. Those below are the queues'.
 const CONFIG: u32 = 1 << 31;
 
-/// The ISR byte of a device that is not there. One that is there leaves the upper bits clear (4.1.4.5).
+/// The ISR byte of a device that is gone. A present one keeps the upper bits clear (4.1.4.5).
 const ALL_ONES: u8 = 0xff;
 
-/// What happened since it was last asked.
+/// Events since the last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pending(u32);
 
 impl Pending {
-    /// What is in `events`. What happens from now on is for the next time.
+    /// Takes the recorded events. Later ones stay for the next call.
     pub(crate) fn take(events: &Events) -> Self {
         Self(events.take())
     }
 
-    /// All that could happen, for a device that has no interrupts.
+    /// All events, for a device without interrupts.
     pub(crate) const ALL: Self = Self(u32::MAX);
 
-    /// Whether nothing happened.
+    /// Whether there is no event.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -53,7 +52,7 @@ pub(crate) fn config_changed<R>(events: &Events, _bits: u32, _registers: Option<
     Handled::Yes
 }
 
-/// Buffers of the queues with these `bits` were used. With MSI-X the ISR byte is left alone: it means nothing there.
+/// Buffers of the queues with these `bits` were used. With MSI-X the ISR byte is not used.
 #[doc(alias = "vp_vring_interrupt")]
 pub(crate) fn vring_interrupt<R>(events: &Events, bits: u32, _registers: Option<&mut R>) -> Handled {
     events.note(Cause::Vring);
@@ -61,7 +60,7 @@ pub(crate) fn vring_interrupt<R>(events: &Events, bits: u32, _registers: Option<
     Handled::Yes
 }
 
-/// Notes what the bits of the ISR byte, or of the register that MMIO has in its place, stand for.
+/// Records the events in an ISR byte, or in MMIO's interrupt status.
 fn note_isr(events: &Events, isr: u8, queues: u32) {
     if isr & ISR_CONFIG != 0 {
         config_changed::<()>(events, 0, None);
@@ -71,13 +70,13 @@ fn note_isr(events: &Events, isr: u8, queues: u32) {
     }
 }
 
-/// The interrupt line: reads the ISR byte, `isr`, which tells what it was and takes the line back. It can have been
-/// both.
+/// The interrupt line: reads the ISR byte, `isr`, which reports the causes and deasserts the line. Both causes may be
+/// set.
 #[doc(alias = "vp_interrupt")]
 pub(crate) fn intx_interrupt<R: Registers>(events: &Events, queues: u32, isr: Option<&mut R>) -> Handled {
     let isr = isr.map_or(0, |isr| isr.read8(0));
     if isr == ALL_ONES {
-        // It is gone, for all that can be seen, and whoever holds the line is another. The driver is to come and look.
+        // The device seems gone, and another one asserts the line. The driver must check.
         events.raise(CONFIG);
         return Handled::No;
     }
@@ -89,19 +88,18 @@ pub(crate) fn intx_interrupt<R: Registers>(events: &Events, queues: u32, isr: Op
     Handled::Yes
 }
 
-/// The most times that a handler looks at a device that asks again and again.
+/// The most times that a handler reads the status of a device that keeps interrupting.
 const LOOKS: u32 = 8;
 
-/// The registers that the handler of an MMIO device needs: where they start, and how long they are.
+/// The registers that the handler of an MMIO device needs: their start, and length.
 pub(super) const MMIO_INTERRUPT: usize = mmio::INTERRUPT_STATUS;
 pub(super) const MMIO_INTERRUPT_LENGTH: usize = mmio::INTERRUPT_ACK + 4 - MMIO_INTERRUPT;
 
-/// MMIO: reads why the device interrupts, and takes back what is known of that (4.2.2.2, 4.2.3.4.1). Bits that mean
-/// nothing are left alone.
+/// MMIO: reads why the device interrupts, and acknowledges the known bits (4.2.2.2, 4.2.3.4.1). Undefined bits are
+/// ignored.
 ///
-/// On an edge-triggered line the next interrupt comes only after all bits were clear, so the handler looks until they
-/// are, or until a device that never lets go has been looked at often enough: then everything is taken to have
-/// happened.
+/// On an edge-triggered line the next interrupt comes only after all bits were clear, so the handler repeats until they
+/// are. After [`LOOKS`] reads it gives up and records every event.
 #[doc(alias = "vm_interrupt")]
 pub(super) fn mmio_interrupt<R: Registers>(events: &Events, queues: u32, registers: Option<&mut R>) -> Handled {
     let Some(registers) = registers else { return Handled::No };
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_handler_leaves_its_own_bits() {
+    fn each_handler_records_its_own_bits() {
         let events = Events::new();
         vring_interrupt::<Isr>(&events, bits_of([queue(2)]), None);
         let pending = Pending::take(&events);
@@ -189,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_gone_is_looked_at_and_claims_nothing() {
+    fn a_device_that_is_gone_is_checked_and_claims_no_interrupt() {
         let events = Events::new();
         assert_eq!(intx_interrupt(&events, 1, Some(&mut Isr(0xff.into()))), Handled::No);
         let pending = Pending::take(&events);

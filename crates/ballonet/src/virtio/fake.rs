@@ -12,7 +12,7 @@ use crate::bus::Events;
 use crate::pci::{Bdf, ConfigSpace, MsixVector};
 use crate::platform::{DeviceAddress, DmaExhausted, DmaMemory, Handler, MapError, Platform, RegisterWindow, Registers};
 
-/// Where the fake memory is, as the device addresses it.
+/// The device address of the fake memory.
 pub(crate) const RAM_ADDRESS: u64 = 0x12_3456_7000;
 
 /// Memory of driver and device. Clones are the same memory.
@@ -71,12 +71,12 @@ impl DmaMemory for Ram {
 /// An access to a register: `w` or `r`, bits, offset, value.
 pub(crate) type Access = (char, u32, usize, u64);
 
-/// Registers that hold what is written, note every access, and hand out scripted answers.
+/// Registers that hold written values, log every access, and return scripted answers.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) bytes: Vec<u8>,
     pub(crate) accesses: Vec<Access>,
-    /// Answers to reads at an offset, first come first served; then what is held.
+    /// Scripted answers to reads at an offset, in order; then the held value.
     pub(crate) script: Vec<(usize, u64)>,
 }
 
@@ -91,17 +91,17 @@ impl LoggedRegisters {
         new
     }
 
-    /// Has the next read at `offset` answered by `value`.
+    /// Scripts `value` as the answer to the next read at `offset`.
     pub(crate) fn script(&self, offset: usize, value: u64) {
         self.0.lock().unwrap().script.push((offset, value));
     }
 
-    /// Sets what reads see.
+    /// Sets the bytes that reads return.
     pub(crate) fn hold(&self, offset: usize, bytes: &[u8]) {
         self.0.lock().unwrap().bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// The writes so far, which are forgotten.
+    /// Takes the writes so far.
     pub(crate) fn writes(&self) -> Vec<Access> {
         let accesses = core::mem::take(&mut self.0.lock().unwrap().accesses);
         accesses.into_iter().filter(|access| access.0 == 'w').collect()
@@ -172,15 +172,15 @@ impl ConfigSpace for NoConfig {
     fn write32(&mut self, _: Bdf, _: u16, _: u32) {}
 }
 
-/// A platform with a clock that advances when it is read, and maps windows by their address.
+/// A platform whose clock advances when read, and that maps windows by their address.
 pub(crate) struct FakePlatform {
     config: NoConfig,
     clock: Cell<u64>,
-    /// How far the clock goes at each look.
+    /// How far the clock advances per read.
     pub(crate) tick: u64,
-    /// What is mapped at an address; other windows cannot be.
+    /// The registers at each address that can be mapped.
     pub(crate) windows: Vec<(u64, LoggedRegisters)>,
-    /// Mappings that were made and not ended.
+    /// Number of live mappings.
     pub(crate) mapped: usize,
 }
 
@@ -216,15 +216,15 @@ impl Platform for FakePlatform {
     }
 }
 
-/// A device behind a transport, as the status sequence sees it.
+/// A fake device for the status sequence.
 #[derive(Debug, Default)]
 pub(crate) struct FakeTransport {
     pub(crate) offered: Features,
     pub(crate) accepted: Option<Features>,
-    /// Features that the device does not take.
+    /// Features that the device refuses.
     pub(crate) disliked: Features,
     pub(crate) status: Cell<u8>,
-    /// How many more reads of the status after a reset see the old one.
+    /// How many more reads of the status after a reset return the old one.
     pub(crate) slow: Cell<u32>,
     pub(crate) gone: bool,
     /// It is a legacy device.
@@ -232,15 +232,15 @@ pub(crate) struct FakeTransport {
     /// Every status written.
     pub(crate) statuses: Vec<u8>,
     pub(crate) kicks: usize,
-    /// A reset was asked for and is not over.
+    /// A reset was requested and is not finished.
     pub(crate) resetting: bool,
     /// Successive values that the registers of a queue under reset read as; the last one repeats.
     pub(crate) queue_reset: Vec<QueueResetState>,
-    /// What was done to queues, in order.
+    /// The steps on queues, in order.
     pub(crate) queue_steps: Vec<QueueStep>,
 }
 
-/// A step of a queue's life.
+/// A step on a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QueueStep {
     Reset(u16),

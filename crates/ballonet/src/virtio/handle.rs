@@ -1,4 +1,4 @@
-//! How a driver finds its device, at first and again after each reset.
+//! How a driver finds its device, initially and after each reset.
 
 use derive_more::From;
 
@@ -7,13 +7,13 @@ use crate::bus::{Bdf, DeviceAddress};
 use crate::pci::Function;
 use crate::platform::Platform;
 
-/// A device to be driven, by what it takes to open it.
+/// Identifies a device, so that a driver can open it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, From)]
 #[non_exhaustive]
 pub enum DeviceHandle {
     /// A PCI function.
     Pci(Bdf),
-    /// A device at a fixed address of memory.
+    /// A device at a fixed memory address.
     Mmio(MmioDevice),
 }
 

@@ -1,7 +1,7 @@
-//! What a listing of PCI says of virtio capabilities (virtio 1.4, 4.1.4).
+//! Describes virtio capabilities in a PCI listing (virtio 1.4, 4.1.4).
 //!
-//! Only their fields are read. The data register of the PCI configuration access capability is not among them: reading
-//! it would have the device carry out an access.
+//! It reads only their fields, but not the data register of the PCI configuration access capability: reading that would
+//! make the device perform an access.
 
 use core::mem::offset_of;
 
@@ -13,11 +13,11 @@ use crate::pci::{self, Capability, ConfigSpace, Function};
 /// PCI device IDs of virtio devices, transitional and modern (4.1.2).
 const DEVICES: core::ops::RangeInclusive<u16> = 0x1000..=0x107f;
 
-/// Says which of virtio's structures a vendor-specific capability of `function` describes, and where that is; nothing
-/// for a function that is no virtio device. To be given to [`crate::pci::listing::Details`].
+/// Writes which virtio structure a vendor-specific capability of `function` describes, and its location; nothing for a
+/// function that is not a virtio device. For [`crate::pci::listing::Details`].
 ///
 /// # Errors
-/// When `f` takes no more.
+/// When writing to `f` fails.
 pub fn describe<C: ConfigSpace>(
     config: &C,
     function: &Function,
@@ -33,7 +33,7 @@ pub fn describe<C: ConfigSpace>(
     }
 }
 
-/// A capability as it stands, whether it can be used or not.
+/// The contents of a capability, usable or not.
 enum Description {
     /// A structure in a BAR.
     Structure { kind: CapabilityType, bar: u8, offset: u64, length: u64 },
@@ -45,7 +45,7 @@ enum Description {
     PciAccess,
     /// Data of a vendor.
     Vendor { vendor: u16 },
-    /// A type that means nothing to this driver.
+    /// A type unknown to this driver.
     Unknown { number: u8 },
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use crate::pci::listing::Details;
     use crate::pci::{Bdf, BusRange, Tree};
 
-    /// What is shown of these capabilities, each of the bytes from its length on.
+    /// The lines for these capabilities, each given by its bytes from the length on.
     fn shown(device: u16, bodies: &[&[u8]]) -> Vec<String> {
         let mut at = 0x40;
         let function = bodies.iter().fold(FakeFunction::new(0x1af4, device, 0), |function, body| {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_virtio_device_is_not_spoken_of_as_one_and_what_is_cut_off_is_said_to_be() {
+    fn other_devices_capabilities_are_not_described_and_truncated_ones_are_marked() {
         assert_eq!(shown(0x0001, &[NOTIFY]), ["[40] vendor-specific, 20 bytes"]);
         let (mut config, _) = FakeConfig::with(FakeFunction::new(0x1af4, 0x1002, 0).capability(0xf4, 0x09, &[20, 2]));
         let tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);

@@ -1,10 +1,10 @@
-//! Virtio: the specification's words, the transports, virtqueues, and the ladder of interrupt modes.
+//! Virtio: the specification's definitions, transports, virtqueues, and the ladder of interrupt modes.
 //!
-//! A driver opens its device ([`Setup::open`]), makes queues ([`Virtqueue`]), which own what is in flight, and runs it
-//! ([`Running`]). Below that a [`Transport`] is taken through the states of [`Device`].
+//! A driver opens its device ([`Setup::open`]), creates queues ([`Virtqueue`]), which own the buffers in flight, and
+//! runs it ([`Running`]). Below that, [`Device`] takes a [`Transport`] through the status sequence.
 //!
-//! What a device writes is hostile input everywhere: it is read once, checked against what the driver itself knows,
-//! and a lie ends in a named error.
+//! Everything that a device writes is hostile input: it is read once and checked against the driver's own records, and
+//! a lie ends in an error that names it.
 
 #![forbid(unsafe_code)]
 

@@ -1,41 +1,41 @@
-//! Which features a driver accepts of those offered (virtio 1.4, 2.2).
+//! Feature negotiation: which of the offered features a driver accepts (virtio 1.4, 2.2).
 
 use derive_more::{Display, Error};
 
 use super::spec::{Features, Status};
 use super::transport::TransportError;
 
-/// What a driver wants of its device.
+/// The features that a driver wants.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    /// The features that the driver implements. No other is accepted, whatever the device offers.
+    /// The features that the driver implements. It accepts no others, whatever the device offers.
     pub implemented: Features,
     /// Features not to accept although they are implemented: the user's choice.
     pub declined: Features,
-    /// Features that need others: each pair holds a feature and what has to be accepted beside it.
+    /// Features that need others: each pair is a feature and its prerequisites.
     pub dependencies: &'a [(Features, Features)],
 }
 
-/// Why driver and device found no common ground.
+/// Why negotiation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum NegotiationError {
     /// A modern device has to offer `VERSION_1`, and the driver to accept it.
     #[display("VERSION_1 cannot be negotiated: offered {offered}, declined {declined}")]
     NoVersion1 {
-        /// What was offered.
+        /// The offered features.
         offered: Features,
-        /// What the user declined.
+        /// The features that the user declined.
         declined: Features,
     },
     /// The device does not work with the features accepted.
     #[display("the device refuses features {accepted}, status {status}")]
     Refused {
-        /// What was accepted.
+        /// The accepted features.
         accepted: Features,
         /// The status after `FEATURES_OK` was set.
         status: Status,
     },
-    /// The device could not be asked.
+    /// A register access failed.
     #[display("{_0}")]
     Transport(TransportError),
 }
@@ -46,7 +46,7 @@ pub(super) fn choose(offered: Features, wanted: &Wanted<'_>, modern: bool) -> Re
     if modern && !accepted.contains(Features::VERSION_1) {
         return Err(NegotiationError::NoVersion1 { offered, declined: wanted.declined });
     }
-    // Dropping one may leave another without what it needs; each round drops at least one, so this ends.
+    // Dropping one may leave another without its prerequisite; each round drops at least one, so this ends.
     loop {
         let unmet = wanted
             .dependencies
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_falls_with_what_it_depends_on_also_through_another() {
+    fn a_feature_is_dropped_with_its_prerequisite_even_transitively() {
         let dependencies = [(Features::IN_ORDER, Features::RING_PACKED), (Features::RING_PACKED, Features::EVENT_IDX)];
         let implemented = Features::VERSION_1 | Features::IN_ORDER | Features::RING_PACKED | Features::EVENT_IDX;
         let wanted = Wanted { implemented, declined: Features::empty(), dependencies: &dependencies };
@@ -104,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_was_offered_implemented_and_not_declined(offered: u64, implemented: u64, declined: u64) {
+        fn accepted_features_are_offered_implemented_and_not_declined(offered: u64, implemented: u64, declined: u64) {
             let bits = Features::from_bits_retain;
             let wanted = Wanted { implemented: bits(implemented), declined: bits(declined), dependencies: &[] };
             let accepted = choose(bits(offered), &wanted, false).unwrap().bits();

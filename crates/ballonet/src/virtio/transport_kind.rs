@@ -1,4 +1,4 @@
-//! Which transports there are.
+//! The kinds of transports.
 
 use core::fmt;
 
@@ -17,15 +17,15 @@ pub enum TransportKind {
 }
 
 impl TransportKind {
-    /// Whether it is from before version 1 of the specification: 32 feature bits, no `FEATURES_OK`, rings in one block
-    /// and in the CPU's byte order.
+    /// Whether it predates version 1 of the specification: 32 feature bits, no `FEATURES_OK`, rings in one block and in
+    /// the CPU's byte order.
     pub const fn is_legacy(self) -> bool {
         matches!(self, Self::Legacy | Self::MmioLegacy)
     }
 }
 
 impl From<TransportKind> for &'static str {
-    /// The word for it on a command line.
+    /// Its name on a command line.
     fn from(value: TransportKind) -> Self {
         match value {
             TransportKind::Modern => "modern",

@@ -68,7 +68,7 @@ fn offered_and_implemented_features_are_accepted() {
 }
 
 #[test]
-fn ring_reset_is_accepted_where_the_device_also_has_the_register_for_it() {
+fn ring_reset_is_accepted_only_with_its_register() {
     let behaviour = Behaviour::cloud_hypervisor();
     let without = Behaviour { features: behaviour.features | RING_RESET, ..behaviour };
     for (behaviour, accepted) in [(Behaviour::qemu_7_2(), RING_RESET), (without, 0)] {
@@ -140,9 +140,9 @@ fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
     }
 }
 
-/// Firmware left bus mastering on, perhaps with queues in memory that the kernel now uses.
+/// Firmware left bus mastering on, possibly with queues in memory that the kernel now uses.
 #[test]
-fn a_device_that_was_not_reset_is_cut_off_from_memory() {
+fn a_device_that_was_not_reset_has_bus_mastering_turned_off() {
     let conforming = || {
         let mut behaviour = Behaviour::conforming();
         behaviour.command |= 1 << 2;
@@ -206,7 +206,7 @@ fn one_port_doorbell_serves_all_queues() {
 }
 
 #[test]
-fn a_huge_structure_length_does_no_harm() {
+fn a_huge_structure_length_is_harmless() {
     for (cfg_type, length) in [(1, 0x4000), (4, 0x2000), (2, 0x1000)] {
         let mut behaviour = Behaviour::conforming();
         let Capability::Virtio { length: l, .. } = behaviour.layout.capability(cfg_type) else { unreachable!() };
@@ -218,7 +218,7 @@ fn a_huge_structure_length_does_no_harm() {
 }
 
 #[test]
-fn a_driver_that_runs_out_of_dma_memory_gives_everything_back() {
+fn a_driver_that_runs_out_of_dma_memory_releases_everything() {
     let mut succeeded = false;
     for allocations in 0..40 {
         match try_with(Behaviour::conforming(), |machine| machine.limit_dma(allocations)) {

@@ -3,7 +3,7 @@
 use super::guest::{self, Guest};
 use ballonet_models::{Behaviour, Handling, Schedule};
 
-/// Turns any device into one of this kind.
+/// Turns any device into one of a certain kind.
 type Kind = fn(Behaviour) -> Behaviour;
 
 #[track_caller]
@@ -36,20 +36,20 @@ macro_rules! on_each_kind {
 
 on_each_kind! {
     a_balloon_reaches_sizes_around_a_request_exactly
-    requests_carry_as_many_pfns_as_every_device_takes_and_no_more
+    requests_carry_at_most_as_many_pfns_as_every_device_accepts
     several_requests_are_in_flight_at_once
-    a_target_set_before_the_driver_comes_is_followed_at_once
-    a_target_that_changes_in_mid_course_is_followed
-    a_hundred_random_targets_leave_memory_in_use_alone
+    a_target_set_before_the_driver_starts_is_followed_at_once
+    a_target_that_changes_midway_is_followed
+    a_hundred_random_targets_leave_memory_in_use_unchanged
     an_absurd_target_is_met_as_far_as_the_floor_allows
-    requests_completed_out_of_order_are_told_apart
+    requests_completed_out_of_order_are_distinguished
     a_small_queue_is_enough
     the_configuration_that_changes_while_it_is_read_is_read_again
     more_than_65536_requests_wrap_the_ring_index_without_harm
-    no_kick_is_made_for_nothing
+    there_is_no_useless_kick
     a_balloon_short_of_memory_resumes_when_some_is_freed
-    a_later_driver_takes_the_balloon_over_and_empties_it
-    a_driver_taken_away_at_any_moment_leaves_every_frame_accounted_for
+    a_later_driver_takes_over_the_balloon_and_empties_it
+    a_driver_shut_down_at_any_moment_leaves_every_frame_accounted_for
 }
 
 /// A small random generator (xorshift): failures are reproducible.
@@ -72,7 +72,7 @@ fn a_balloon_reaches_sizes_around_a_request_exactly(kind: Kind) {
     guest.finish();
 }
 
-fn requests_carry_as_many_pfns_as_every_device_takes_and_no_more(kind: Kind) {
+fn requests_carry_at_most_as_many_pfns_as_every_device_accepts(kind: Kind) {
     let mut guest = bring_up(kind, Behaviour::conforming());
     guest.follow(8192);
     assert_eq!(guest.device(|b, _| b.largest_request), 256);
@@ -94,7 +94,7 @@ fn several_requests_are_in_flight_at_once(kind: Kind) {
     guest.finish();
 }
 
-fn a_target_set_before_the_driver_comes_is_followed_at_once(kind: Kind) {
+fn a_target_set_before_the_driver_starts_is_followed_at_once(kind: Kind) {
     let mut guest = guest::bring_up_with(kind(Behaviour::conforming()), |machine| {
         machine.each_balloon(|b, bus| b.set_target(600, bus));
     });
@@ -103,7 +103,7 @@ fn a_target_set_before_the_driver_comes_is_followed_at_once(kind: Kind) {
     guest.finish();
 }
 
-fn a_target_that_changes_in_mid_course_is_followed(kind: Kind) {
+fn a_target_that_changes_midway_is_followed(kind: Kind) {
     let behaviour = Behaviour { handling: Handling::Later(200_000), ..Behaviour::conforming() };
     for second in [0, 100, 3000, 6000] {
         let mut guest = bring_up(kind, behaviour.clone());
@@ -116,7 +116,7 @@ fn a_target_that_changes_in_mid_course_is_followed(kind: Kind) {
     }
 }
 
-fn a_hundred_random_targets_leave_memory_in_use_alone(kind: Kind) {
+fn a_hundred_random_targets_leave_memory_in_use_unchanged(kind: Kind) {
     let mut random = Random(0x5eed);
     for (name, behaviour) in Behaviour::every_device() {
         let mut guest = bring_up_sized(32, kind, behaviour);
@@ -155,7 +155,7 @@ fn an_absurd_target_is_met_as_far_as_the_floor_allows(kind: Kind) {
     }
 }
 
-fn requests_completed_out_of_order_are_told_apart(kind: Kind) {
+fn requests_completed_out_of_order_are_distinguished(kind: Kind) {
     let choices = (0..64_u32).map(|i| (i.wrapping_mul(40_503) % 65_536) as u16).collect();
     let behaviour = Behaviour { service: 3_000_000, schedule: Schedule::new(choices), ..Behaviour::conforming() };
     let mut guest = bring_up(kind, behaviour);
@@ -199,7 +199,7 @@ fn more_than_65536_requests_wrap_the_ring_index_without_harm(kind: Kind) {
     guest.finish();
 }
 
-fn no_kick_is_made_for_nothing(kind: Kind) {
+fn there_is_no_useless_kick(kind: Kind) {
     let mut guest = bring_up(kind, Behaviour::conforming());
     guest.follow(4000);
     guest.follow(0);
@@ -221,7 +221,7 @@ fn a_balloon_short_of_memory_resumes_when_some_is_freed(kind: Kind) {
     guest.finish();
 }
 
-fn a_later_driver_takes_the_balloon_over_and_empties_it(kind: Kind) {
+fn a_later_driver_takes_over_the_balloon_and_empties_it(kind: Kind) {
     for (name, behaviour) in Behaviour::every_device() {
         println!("{name}");
         let mut guest = bring_up(kind, behaviour);
@@ -236,7 +236,7 @@ fn a_later_driver_takes_the_balloon_over_and_empties_it(kind: Kind) {
     }
 }
 
-fn a_driver_taken_away_at_any_moment_leaves_every_frame_accounted_for(kind: Kind) {
+fn a_driver_shut_down_at_any_moment_leaves_every_frame_accounted_for(kind: Kind) {
     for rounds in 0..12 {
         for turn in [None, Some(0)] {
             let mut guest = bring_up(kind, Behaviour { service: 400_000, ..Behaviour::qemu_10(6) });

@@ -11,7 +11,7 @@ const RAM: u32 = 64;
 /// Rounds after which a guest counts as never idle.
 const PATIENCE: u32 = 1_000_000;
 
-/// A machine whose balloon has a driver.
+/// A machine with a balloon and its driver.
 pub struct Guest {
     pub machine: Machine,
     pub platform: ModelPlatform,
@@ -37,13 +37,13 @@ pub fn bring_up(behaviour: Behaviour) -> Guest {
     bring_up_with(behaviour, |_| {})
 }
 
-/// The same, after `prepare` has changed the machine.
+/// Starts the driver after `prepare` has changed the machine, or panics.
 #[track_caller]
 pub fn bring_up_with(behaviour: Behaviour, prepare: impl FnOnce(&Machine)) -> Guest {
     expect_up(try_with(behaviour, prepare))
 }
 
-/// The same with this much RAM, in MiB.
+/// Starts the driver with this much RAM, in MiB, or panics.
 #[track_caller]
 pub fn bring_up_sized(ram: u32, behaviour: Behaviour) -> Guest {
     expect_up(start(ram, behaviour, Options::default(), |_| {}))
@@ -229,7 +229,7 @@ impl Guest {
                 return Ok(());
             }
         }
-        panic!("the guest does not come to rest: {:?}", self.driver().status());
+        panic!("the guest never becomes idle: {:?}", self.driver().status());
     }
 
     #[track_caller]
@@ -265,7 +265,7 @@ impl Guest {
         self.expect_balloon(pages.into());
     }
 
-    /// The same while hints or reports are in flight.
+    /// As [`Guest::follow`], while hints or reports may be in flight.
     #[track_caller]
     pub fn follow_to(&mut self, pages: u64) {
         self.device(|b, bus| b.set_target(pages as u32, bus));
@@ -289,7 +289,7 @@ impl Guest {
         let told = u64::from(self.device(|b, _| b.actual()));
         let status = self.driver().status();
         assert_eq!((host, told, status.actual), (pages, pages, pages), "host, told, driver ({status:?})");
-        assert_eq!(self.platform.frames.in_flight(), 0, "frames in flight at rest");
+        assert_eq!(self.platform.frames.in_flight(), 0, "frames in flight when idle");
     }
 
     /// Resets the device.
@@ -325,15 +325,14 @@ impl Guest {
         self.start_again_by(None);
     }
 
-    /// The same with this transport.
+    /// As [`Guest::start_again`], with this transport.
     #[track_caller]
     pub fn start_again_by(&mut self, transport: Option<TransportKind>) {
         let mut options = Options::default();
         options.transport = transport;
         options.adopted = self.left;
         self.balloon = Some(
-            Balloon::probe(&mut self.platform, self.machine.handle(self.at), options)
-                .expect("the driver comes up again"),
+            Balloon::probe(&mut self.platform, self.machine.handle(self.at), options).expect("the driver starts again"),
         );
     }
 
@@ -341,7 +340,7 @@ impl Guest {
     #[track_caller]
     pub fn expect_given_up(&self) {
         assert!(self.driver().status().failed.is_some(), "the driver still runs");
-        assert!(self.device(|b, _| b.common.failed() || b.gone()), "the device was not told");
+        assert!(self.device(|b, _| b.common.failed() || b.gone()), "FAILED was not set");
         self.expect_nothing_allocated();
         self.machine.expect_no_missteps();
         self.platform.frames.expect_whole();
@@ -379,8 +378,7 @@ impl Failure {
     pub fn try_again(self, change: impl FnOnce(&mut Behaviour)) -> Guest {
         let Self { machine, mut platform, at, .. } = self;
         machine.balloon(at, |b, _| change(&mut b.behaviour));
-        let balloon =
-            Balloon::probe(&mut platform, machine.handle(at), Options::default()).expect("the driver comes up");
+        let balloon = Balloon::probe(&mut platform, machine.handle(at), Options::default()).expect("the driver starts");
         Guest { machine, platform, at, balloon: Some(balloon), changes: Changes::empty(), left: 0 }
     }
 
@@ -398,7 +396,7 @@ impl Failure {
         assert_eq!(self.platform.frames.free(), self.platform.frames.total());
     }
 
-    /// Panics unless a failed start left nothing behind. `there`: the device is present and responds.
+    /// Panics unless a failed start left nothing behind. `there`: the device responds.
     #[track_caller]
     pub fn expect_clean(&self, there: bool) {
         assert_eq!(self.machine.allocated(), Allocated::default(), "{}", self.error);
@@ -406,9 +404,9 @@ impl Failure {
         self.platform.frames.expect_whole();
         assert_eq!(self.platform.frames.free(), self.platform.frames.total());
         self.machine.balloon(self.at, |b, _| {
-            // A device whose registers were never reached cannot be told.
+            // A device whose registers were never reached cannot get FAILED.
             let untouched = b.common.status_writes.is_empty();
-            assert!(!there || untouched || b.common.failed(), "{}: the device was not told", self.error);
+            assert!(!there || untouched || b.common.failed(), "{}: FAILED was not set", self.error);
             // As found, except that a device without a reset stays off the bus.
             const BUS_MASTER: u16 = 1 << 2;
             let unreset = b.behaviour.mmio.is_none() && b.behaviour.reset_time == u64::MAX;
@@ -418,7 +416,7 @@ impl Failure {
         });
     }
 
-    /// Whether the device was told that the driver failed.
+    /// Whether FAILED was set.
     pub fn was_told(&self) -> bool {
         self.machine.balloon(self.at, |b, _| b.common.failed())
     }

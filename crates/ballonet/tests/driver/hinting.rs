@@ -1,5 +1,5 @@
-//! Free page hinting: in rounds, a host that copies memory learns which memory is free. The driver keeps hinted
-//! frames until the host is done; a kernel out of memory can reclaim them earlier.
+//! Free page hinting: a migrating host learns in rounds which memory is free. The driver keeps hinted frames until the
+//! host is done; a kernel out of memory can reclaim them earlier.
 
 use ballonet::balloon::{BalloonQueue, Changes, HintOutcome, HintReport};
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn offering(behaviour: Behaviour) -> Behaviour {
     behaviour.with_features(features)
 }
 
-/// Every device by name, also with the legacy interface only.
+/// Every device by name, and each with only its legacy interface.
 fn every_device() -> Vec<(String, Behaviour)> {
     let modern = Behaviour::every_device();
     let legacy = [Behaviour::conforming(), Behaviour::qemu_7_2()].map(|b| ("legacy".to_string(), b.legacy()));
@@ -74,7 +74,7 @@ fn each_round_hints_nearly_all_free_memory_once_and_returns_it_when_done() {
 }
 
 #[test]
-fn hints_are_runs_as_long_as_memory_has_them() {
+fn hints_are_the_longest_runs_of_free_memory() {
     let mut guest = bring_up_sized(512, offering(Behaviour::conforming()));
     command(&mut guest, 2);
     assert_eq!(guest.device(|b, _| b.hints.longest), 16384, "64 MiB in a buffer");
@@ -84,7 +84,7 @@ fn hints_are_runs_as_long_as_memory_has_them() {
 }
 
 #[test]
-fn a_round_that_is_stopped_is_closed_and_the_same_id_opens_no_other() {
+fn a_stopped_round_is_closed_and_its_id_opens_no_other() {
     let mut guest = bring_up(offering(Behaviour { service: 4_000_000, ..Behaviour::conforming() }));
     guest.run();
     guest.device(|b, bus| b.command_hints(5, bus));
@@ -100,12 +100,12 @@ fn a_round_that_is_stopped_is_closed_and_the_same_id_opens_no_other() {
     command(&mut guest, DONE);
     expect_all_back(&guest);
     command(&mut guest, 6);
-    assert_eq!(said(&guest), [6, STOP], "the host was done with that id");
+    assert_eq!(said(&guest), [6, STOP], "the host was done with that ID");
     guest.finish();
 }
 
 #[test]
-fn a_new_round_in_the_middle_of_one_closes_that_and_hints_everything_once_more() {
+fn a_new_round_closes_the_open_one_and_hints_everything_again() {
     for service in [0, 300_000] {
         let mut guest = bring_up(offering(Behaviour { service, queue_size: 8, ..Behaviour::conforming() }));
         guest.run();
@@ -126,7 +126,7 @@ fn a_new_round_in_the_middle_of_one_closes_that_and_hints_everything_once_more()
 }
 
 #[test]
-fn done_in_the_middle_of_a_round_closes_it() {
+fn done_during_a_round_closes_it() {
     let mut guest = bring_up(offering(Behaviour { service: 4_000_000, ..Behaviour::conforming() }));
     guest.run();
     guest.device(|b, bus| b.command_hints(9, bus));
@@ -137,9 +137,9 @@ fn done_in_the_middle_of_a_round_closes_it() {
     guest.finish();
 }
 
-/// QEMU's command field reads STOP while a round is open, also when it is read for another reason.
+/// QEMU's command field reads STOP while a round is open, even if it is read for another reason.
 #[test]
-fn a_target_that_is_set_during_a_round_is_followed() {
+fn a_target_set_during_a_round_is_followed() {
     for (name, behaviour) in every_device() {
         let mut guest = bring_up(Behaviour { service: 200_000, ..behaviour });
         guest.run();
@@ -170,7 +170,7 @@ fn a_growing_balloon_takes_hinted_frames() {
 }
 
 #[test]
-fn reports_and_hints_together_name_no_memory_twice() {
+fn reports_and_hints_never_cover_the_same_memory() {
     let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | feature::PAGE_REPORTING;
     let mut guest = bring_up(behaviour.with_features(features));
@@ -186,7 +186,7 @@ fn reports_and_hints_together_name_no_memory_twice() {
         guest.driver_mut().report_now();
         guest.wait(2_000_000_000);
     }
-    assert_eq!(guest.device(|b, _| b.reported), reported, "hints do not make the host forget");
+    assert_eq!(guest.device(|b, _| b.reported), reported, "hinted regions still count as reported");
     guest.finish();
 }
 
@@ -199,7 +199,7 @@ fn hinted_frames_are_reclaimed_once_returned_and_written() {
     assert_eq!(guest.relinquish(1), 512, "a region");
     assert_eq!(guest.relinquish(1025), 1536);
     assert_eq!((guest.platform.frames.free(), guest.driver().status().hinted), (free + 2048, hinted - 2048));
-    assert!(guest.platform.frames.hold(512), "it is the kernel's");
+    assert!(guest.platform.frames.hold(512), "it belongs to the kernel");
     guest.run();
     assert_eq!(guest.relinquish(u64::MAX), hinted - 2048);
     assert_eq!((guest.relinquish(1), guest.driver().counters().relinquished_frames), (0, hinted));
@@ -301,7 +301,7 @@ fn every_end_of_the_driver_writes_and_returns_all_hinted_frames() {
 }
 
 #[test]
-fn after_a_reset_the_host_may_ask_by_the_same_id() {
+fn after_a_reset_the_host_may_reuse_a_round_id() {
     let mut guest = bring_up(offering(Behaviour::conforming()));
     command(&mut guest, 3);
     guest.reset().unwrap();
@@ -317,7 +317,7 @@ fn after_a_reset_the_host_may_ask_by_the_same_id() {
 }
 
 #[test]
-fn a_device_that_is_gone_gives_back_what_was_hinted() {
+fn hinted_frames_return_when_the_device_is_gone() {
     for steps in 0..8 {
         let mut guest = bring_up(offering(Behaviour::qemu_10(6)));
         guest.device(|b, bus| b.command_hints(3, bus));
@@ -331,7 +331,7 @@ fn a_device_that_is_gone_gives_back_what_was_hinted() {
 }
 
 #[test]
-fn a_reset_that_never_ends_withholds_what_was_hinted() {
+fn a_reset_that_never_ends_withholds_hinted_frames() {
     let mut guest = bring_up(offering(Behaviour::conforming()));
     command(&mut guest, 3);
     let hinted = guest.driver().status().hinted;
@@ -341,7 +341,7 @@ fn a_reset_that_never_ends_withholds_what_was_hinted() {
 }
 
 #[test]
-fn other_queues_are_reset_while_a_round_goes_on() {
+fn other_queues_can_be_reset_during_a_round() {
     let behaviour = offering(Behaviour { service: 300_000, ..Behaviour::conforming() });
     let features = behaviour.features | feature::RING_RESET;
     let mut guest = bring_up(behaviour.with_features(features));
@@ -399,7 +399,7 @@ fn a_device_that_returns_no_hints_delays_nothing_else() {
 
 /// QEMU behaves like this when the guest migrates.
 #[test]
-fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
+fn a_lost_kick_is_repeated_when_the_host_is_done() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::qemu_10(2)] {
         let mut guest = bring_up(offering(behaviour));
         guest.run();
@@ -418,7 +418,7 @@ fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
 
 /// The device takes the request that opens a round only after the driver has read DONE; the ID is still free again.
 #[test]
-fn an_id_is_used_again_after_done_though_its_first_opening_was_taken_late() {
+fn an_id_can_be_reused_after_done_even_if_its_first_opening_was_read_late() {
     let behaviour = Behaviour { handling: Handling::Later(2_000_000), service: 500_000, ..Behaviour::conforming() };
     let mut guest = bring_up_sized(32, offering(behaviour));
     for word in [3, DONE, 3] {

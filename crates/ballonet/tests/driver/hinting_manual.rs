@@ -1,4 +1,5 @@
-//! Tests the model of hints and poison by hand: correct use passes, and each misstep is reported with its clause.
+//! Tests the model of hints and poison with manual accesses: correct use passes, and each misstep is reported with its
+//! clause.
 
 use ballonet::memory::FrameRun;
 use ballonet::memory::{FrameContents, PageFrames};

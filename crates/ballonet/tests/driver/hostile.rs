@@ -36,7 +36,7 @@ fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_an_intact_guest() {
 /// An index that goes back over an entry which the driver has not read removes that entry: the request is lost, and
 /// the driver cannot detect it.
 #[test]
-fn a_used_index_that_goes_back_does_no_harm() {
+fn a_used_index_that_goes_back_is_harmless() {
     for after in [1, 5, 20] {
         let (mut guest, error) =
             provoke(Behaviour { lie: Some((after, Lie::IndexGoesBack)), ..Behaviour::conforming() });
@@ -50,7 +50,7 @@ fn a_used_index_that_goes_back_does_no_harm() {
 }
 
 #[test]
-fn a_used_length_beyond_the_buffer_does_no_harm() {
+fn a_used_length_beyond_the_buffer_is_harmless() {
     let (guest, error) = provoke(Behaviour { lie: Some((3, Lie::LengthTooLong)), ..Behaviour::conforming() });
     match error {
         Some(_) => guest.expect_given_up(),
@@ -62,7 +62,7 @@ fn a_used_length_beyond_the_buffer_does_no_harm() {
 }
 
 #[test]
-fn a_device_that_never_answers_keeps_what_it_has_and_nothing_more() {
+fn a_device_that_never_answers_keeps_only_its_requests_in_flight() {
     let mut guest = bring_up(Behaviour { stalls_after: Some(4), ..Behaviour::conforming() });
     guest.device(|b, bus| b.set_target(6000, bus));
     let _ = guest.try_run();
@@ -76,7 +76,7 @@ fn a_device_that_never_answers_keeps_what_it_has_and_nothing_more() {
 }
 
 #[test]
-fn a_reset_that_never_ends_leaks_what_the_device_may_still_write() {
+fn a_reset_that_never_ends_leaks_memory_that_the_device_may_still_write() {
     let mut guest = bring_up(Behaviour { stalls_after: Some(4), ..Behaviour::conforming() });
     guest.device(|b, bus| b.set_target(6000, bus));
     let _ = guest.try_run();
@@ -88,7 +88,7 @@ fn a_reset_that_never_ends_leaks_what_the_device_may_still_write() {
 }
 
 #[test]
-fn surprise_removal_at_work_ends_in_an_error_and_an_intact_guest() {
+fn surprise_removal_during_work_ends_in_an_error_and_an_intact_guest() {
     for steps in 0..8 {
         let mut guest = bring_up(Behaviour::qemu_10(6));
         guest.device(|b, bus| b.set_target(6000, bus));
@@ -103,7 +103,7 @@ fn surprise_removal_at_work_ends_in_an_error_and_an_intact_guest() {
 }
 
 #[test]
-fn interrupts_for_no_reason_do_no_harm() {
+fn spurious_interrupts_are_harmless() {
     for base in [Behaviour::qemu_10(6), Behaviour::qemu_10(2), Behaviour::qemu_7_2()] {
         for period in [1, 700, 100_000] {
             let mut guest = bring_up(Behaviour { spurious: Some(period), ..base.clone() });
@@ -115,7 +115,7 @@ fn interrupts_for_no_reason_do_no_harm() {
 }
 
 #[test]
-fn a_shared_line_is_left_to_the_other_device() {
+fn an_interrupt_of_another_device_on_a_shared_line_is_not_claimed() {
     use ballonet::pci::Bdf;
     let mut guest = bring_up(Behaviour::qemu_7_2());
     // Another function on the same line, without a driver, asserts it permanently.
@@ -162,7 +162,7 @@ fn a_target_whose_interrupt_is_lost_is_found_by_polling() {
     guest.follow(100);
     guest.device(|b, _| b.set_target_silently(3000));
     guest.run();
-    assert_eq!(guest.device(|b, _| b.actual()), 100, "nothing told the driver");
+    assert_eq!(guest.device(|b, _| b.actual()), 100, "the driver got no interrupt");
     guest.driver_mut().recheck();
     guest.run();
     guest.expect_balloon(3000);

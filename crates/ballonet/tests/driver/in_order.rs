@@ -38,7 +38,7 @@ fn the_balloon_follows_devices_that_use_requests_in_order() {
 }
 
 #[test]
-fn requests_that_take_their_time_are_used_in_batches_of_every_size_at_every_queue_size() {
+fn slow_requests_are_used_in_batches_of_every_size_at_every_queue_size() {
     let choices: Vec<u16> = (0..64_u32).map(|i| (i.wrapping_mul(40_503) % 65_536) as u16).collect();
     for batches in [false, true] {
         for queue_size in [1, 2, 4, 64] {
@@ -86,7 +86,7 @@ fn in_order_can_be_declined() {
 }
 
 #[test]
-fn a_request_out_of_order_ends_in_a_named_error_a_reset_and_an_intact_guest() {
+fn a_request_out_of_order_ends_in_a_specific_error_a_reset_and_an_intact_guest() {
     let handling = Handling::Later(200_000);
     // Nothing follows the lie, so it cannot become a batch.
     let (lie, stalls_after) = (Some((2, Lie::OutOfOrder)), Some(3));

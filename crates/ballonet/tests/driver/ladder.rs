@@ -10,7 +10,7 @@ fn names(vectors: &[(String, u64)]) -> Vec<&str> {
 }
 
 #[test]
-fn with_vectors_for_all_each_queue_has_its_own() {
+fn with_enough_vectors_each_queue_has_its_own() {
     let mut guest = bring_up(Behaviour::qemu_10(6));
     assert_eq!(guest.mode(), PerQueue);
     let vectors = guest.machine.vectors();
@@ -34,7 +34,7 @@ fn with_two_vectors_the_queues_share_one() {
 }
 
 #[test]
-fn without_msix_the_line_serves() {
+fn without_msix_the_line_is_used() {
     for behaviour in [Behaviour::qemu_10(0), Behaviour::qemu_7_2()] {
         let mut guest = bring_up(behaviour);
         assert_eq!(guest.mode(), Line);
@@ -84,7 +84,7 @@ fn a_forced_step_that_is_unavailable_is_an_error() {
 }
 
 #[test]
-fn a_vector_that_the_device_refuses_leads_one_step_down_with_everything_undone() {
+fn a_refused_vector_leads_one_step_down_with_everything_undone() {
     // Refused one after another: the vectors of the first step, then those of the second.
     for refused in 0..4 {
         let mut guest = bring_up(Behaviour { refused_vectors: vec![refused], ..Behaviour::qemu_10(6) });
@@ -116,7 +116,7 @@ fn a_platform_short_of_vectors_leads_down_the_ladder() {
 }
 
 #[test]
-fn a_queues_vector_moves_to_another_cpu_and_goes_on_working() {
+fn a_queues_vector_moves_to_another_cpu_and_keeps_working() {
     for behaviour in [Behaviour::qemu_10(6), Behaviour::qemu_10(6).legacy()] {
         let mut guest = bring_up(behaviour);
         guest.follow(1000);
@@ -126,7 +126,7 @@ fn a_queues_vector_moves_to_another_cpu_and_goes_on_working() {
         guest.follow(3000);
         let vectors = guest.machine.vectors().into_iter().zip(counts);
         let inflate = vectors.into_iter().find(|((name, _), _)| name.ends_with("inflate"));
-        assert!(inflate.is_some_and(|((_, now), (_, before))| now > before), "it interrupts no more");
+        assert!(inflate.is_some_and(|((_, now), (_, before))| now > before), "it no longer interrupts");
         guest.move_queue("inflate", 9).expect_err("there is no CPU 9");
         assert_eq!(guest.cpu_of("inflate"), Some(2));
         guest.move_queue("hint", 1).expect_err("there is no such queue");

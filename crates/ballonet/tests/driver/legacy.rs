@@ -42,7 +42,7 @@ fn a_device_without_virtio_capabilities_is_driven_by_its_ports() {
 }
 
 #[test]
-fn a_transitional_device_is_driven_modern_unless_told_otherwise() {
+fn a_transitional_device_is_driven_by_its_modern_interface_by_default() {
     for behaviour in [Behaviour::qemu_7_2(), Behaviour::qemu_10(6)] {
         let guest = bring_up(behaviour.clone().transitional());
         assert_eq!(guest.transport(), Modern);
@@ -56,7 +56,7 @@ fn a_transitional_device_is_driven_modern_unless_told_otherwise() {
 }
 
 #[test]
-fn unusable_structures_leave_a_transitional_device_its_ports() {
+fn with_unusable_structures_a_transitional_device_is_driven_by_its_ports() {
     let mut behaviour = Behaviour::qemu_10(6).transitional();
     behaviour.layout = behaviour.layout.without(1);
     let guest = bring_up(behaviour);
@@ -100,14 +100,14 @@ fn any_layout_is_accepted_and_bit_30_is_not_whatever_is_offered() {
 }
 
 #[test]
-fn a_device_that_offers_nothing_is_driven_all_the_same() {
+fn a_device_without_features_is_still_driven() {
     let guest = bring_up(Behaviour { legacy_features: 0, ..conforming().with_features(0) });
     assert_eq!(guest.device(|b, _| b.common.accepted()), 0);
     works(guest);
 }
 
 #[test]
-fn each_step_of_the_ladder_works_with_the_configuration_where_it_then_is() {
+fn each_step_of_the_ladder_finds_the_configuration_at_its_offset() {
     use InterruptMode::{Line, PerQueue, Polling, Shared};
     for mode in [PerQueue, Shared, Line, Polling] {
         let guest = expect_up(try_by(conforming(), Legacy, |options| options.interrupts = Some(mode)));
@@ -131,7 +131,7 @@ fn refused_vectors_lead_down_the_ladder_and_the_configuration_moves_back() {
 }
 
 #[test]
-fn legacy_queues_have_any_size_that_the_device_gives() {
+fn legacy_queues_have_the_size_that_the_device_dictates() {
     for queue_size in [1, 2, 128, 2048, 4096] {
         let guest = bring_up(Behaviour { queue_size, ..conforming() });
         works(guest);
@@ -160,14 +160,14 @@ fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_an_intact_guest() {
 }
 
 #[test]
-fn a_reset_that_takes_long_is_awaited_and_one_that_never_ends_is_given_up() {
+fn a_long_reset_is_awaited_and_one_that_never_ends_is_given_up() {
     works(bring_up(Behaviour { reset_time: 200_000_000, ..conforming() }));
     let failure = try_with(Behaviour { reset_time: u64::MAX, ..conforming() }, |_| {}).err().expect("no reset");
     failure.expect_clean(false);
 }
 
 #[test]
-fn a_driver_that_runs_out_of_dma_memory_gives_everything_back() {
+fn a_driver_that_runs_out_of_dma_memory_releases_everything() {
     for allocations in 0..40 {
         match try_with(conforming(), |machine| machine.limit_dma(allocations)) {
             Ok(guest) => return guest.finish(),

@@ -1,4 +1,4 @@
-//! Tests the model's legacy interface by hand: first correct use, then one misstep at a time.
+//! Tests the model's legacy interface with manual accesses: first correct use, then one misstep at a time.
 
 use ballonet::memory::PageFrames;
 use ballonet::pci::{Bdf, ConfigSpace};

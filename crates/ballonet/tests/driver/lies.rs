@@ -50,7 +50,7 @@ proptest! {
 }
 
 #[test]
-fn a_configuration_that_never_holds_still_ends_in_an_error_and_a_reset() {
+fn a_configuration_that_keeps_changing_ends_in_an_error_and_a_reset() {
     for base in [Behaviour::conforming(), Behaviour::qemu_7_2(), Behaviour::conforming().legacy()] {
         let mut guest = bring_up(base);
         guest.device(|b, bus| {
@@ -71,7 +71,7 @@ fn a_num_queues_beyond_any_device_is_ignored() {
 }
 
 #[test]
-fn a_queue_of_any_size_is_used_or_refused_by_name() {
+fn a_queue_of_any_size_is_used_or_refused_with_an_error() {
     for size in [1, 2, 3, 63, 64, 127, 0x8000, 0x8001, 0xffff] {
         for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {
             match try_with(Behaviour { size_lie: Some(size), ..behaviour }, |_| {}) {
@@ -88,7 +88,7 @@ fn a_queue_of_any_size_is_used_or_refused_by_name() {
 
 /// The same lie to one driver after another: each fails and leaves a clean state to the next.
 #[test]
-fn a_device_that_lies_again_after_each_reset_takes_nothing_each_time() {
+fn a_device_that_lies_again_after_each_reset_loses_nothing_each_time() {
     let base = Behaviour::conforming();
     let mut guest = bring_up(base);
     for round in 0..10 {

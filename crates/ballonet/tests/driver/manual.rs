@@ -1,5 +1,5 @@
-//! Tests the device model: operates a balloon by hand, register by register, first correctly and then with one
-//! misstep at a time. A model that misses a misstep would prove nothing about a driver.
+//! Tests the device model: operates a balloon register by register, first correctly and then with one misstep at a
+//! time. A model that misses a misstep would prove nothing about a driver.
 
 use ballonet::memory::FrameRun;
 use ballonet::memory::PageFrames;
@@ -100,7 +100,7 @@ pub struct Hand {
     vector: Option<Vector>,
 }
 
-/// A queue set up by hand.
+/// A queue set up manually.
 pub struct Ring {
     memory: Dma,
     buffer: Dma,

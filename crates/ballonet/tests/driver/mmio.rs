@@ -1,5 +1,5 @@
-//! What only devices on MMIO have: registers that claim a wrong device, a single interrupt line, queue reset by a
-//! register, and no bus from which a device could be disconnected.
+//! Behaviour specific to MMIO devices: registers that claim a wrong device, a single interrupt line, queue reset by a
+//! register, and no bus mastering to turn off.
 
 use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Options};
 use ballonet::virtio::{InterruptError, InterruptMode, MmioDevice, MmioError, TransportError, TransportKind};
@@ -71,7 +71,7 @@ fn a_window_that_is_too_small_is_refused_and_one_of_a_placeholder_is_empty() {
 }
 
 #[test]
-fn registers_with_impossible_values_are_named() {
+fn registers_with_impossible_values_are_reported() {
     let register = |behaviour| match error_of(behaviour) {
         BalloonError::Transport(TransportError::Register { register, value, .. }) => (register, value),
         error => panic!("{error}"),
@@ -105,7 +105,7 @@ fn a_reset_that_never_ends_is_given_up_on() {
 }
 
 #[test]
-fn message_signalled_modes_are_refused_and_polling_does_without_the_line() {
+fn message_signalled_modes_are_refused_and_polling_needs_no_line() {
     for mode in [InterruptMode::PerQueue, InterruptMode::Shared] {
         let failure = try_forced(modern(), mode, |_| {}).err().expect("there is no MSI-X");
         let is_it = matches!(failure.error, BalloonError::Interrupt(InterruptError::NoMsix(_)));
@@ -132,7 +132,7 @@ fn undefined_bits_of_the_interrupt_status_are_ignored_and_not_acknowledged() {
 }
 
 #[test]
-fn an_interrupt_status_that_stays_set_delays_nobody() {
+fn an_interrupt_status_that_stays_set_blocks_nothing() {
     let mut guest = bring_up(modern().with_bug(Bug::IsrStays));
     guest.device(|b, bus| b.set_target(600, bus));
     guest.run_steps(2000);
@@ -210,7 +210,7 @@ fn lives(mut guest: Guest) {
 }
 
 #[test]
-fn resets_freezes_and_later_drivers_keep_what_is_ballooned() {
+fn resets_freezes_and_later_drivers_keep_ballooned_frames() {
     for behaviour in [modern(), legacy(), modern().packed(), Behaviour::firecracker().on_mmio()] {
         lives(bring_up(Behaviour { handling: Handling::AtOnce, ..behaviour.clone() }));
         lives(bring_up(behaviour));
@@ -218,7 +218,7 @@ fn resets_freezes_and_later_drivers_keep_what_is_ballooned() {
 }
 
 #[test]
-fn a_device_that_goes_away_at_any_access_leaves_nothing_behind() {
+fn a_device_that_vanishes_at_any_access_leaves_nothing_behind() {
     for base in [modern(), legacy()] {
         for accesses in 0..120 {
             match try_with(Behaviour { removed_after: Some(accesses), ..base.clone() }, |_| {}) {

@@ -1,4 +1,4 @@
-//! Tests the device model on MMIO: operates its registers by hand, first correctly and then with one misstep at a
+//! Tests the device model on MMIO: operates its registers manually, first correctly and then with one misstep at a
 //! time.
 
 use ballonet::memory::PageFrames;

@@ -1,4 +1,5 @@
-//! Tests the model of packed rings by hand: correct use passes, and each misstep is reported with its clause.
+//! Tests the model of packed rings with manual accesses: correct use passes, and each misstep is reported with its
+//! clause.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -79,7 +80,7 @@ fn correct_chains_tables_and_events_cause_no_findings() {
 }
 
 #[test]
-fn the_device_tells_chains_apart_and_asks_for_the_kick_of_the_next() {
+fn the_device_distinguishes_chains_and_asks_for_a_kick_at_the_next() {
     let mut hand = Hand::new();
     let mut ring = hand.ring(EVENT_IDX);
     hand.put(0, 8, 1, AVAILABLE | NEXT);

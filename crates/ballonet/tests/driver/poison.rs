@@ -49,7 +49,7 @@ fn poison_val_is_written_before_driver_ok_and_returned_frames_are_filled() {
 }
 
 #[test]
-fn frames_are_filled_before_they_are_reported_and_keep_it() {
+fn frames_are_filled_before_they_are_reported_and_stay_filled() {
     for (name, behaviour) in devices() {
         let mut guest = poisoned(behaviour, 0x5a);
         guest.run();
@@ -75,7 +75,7 @@ fn hinted_frames_are_filled_when_done_and_when_reclaimed_early() {
         guest.run();
         guest.device(|b, bus| b.command_hints(3, bus));
         guest.run();
-        assert!(guest.machine.bus(|bus| bus.ram.count_untouched()) > 4096, "the host takes what is hinted");
+        assert!(guest.machine.bus(|bus| bus.ram.count_untouched()) > 4096, "the host reclaims hinted frames");
         assert_eq!(guest.relinquish(early), early);
         guest.device(|b, bus| b.command_hints(1, bus));
         guest.run();
@@ -109,7 +109,7 @@ fn frames_in_flight_to_the_host_are_filled_when_a_reset_returns_them() {
 }
 
 #[test]
-fn no_poison_value_is_announced_that_frames_do_not_hold() {
+fn a_poison_value_is_announced_only_if_frames_hold_it() {
     for (name, behaviour) in devices() {
         let guest = bring_up(behaviour.clone());
         assert!(!accepts(&guest) && told(&guest).is_none(), "{name}: no value was chosen");

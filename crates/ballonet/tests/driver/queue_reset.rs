@@ -148,7 +148,7 @@ fn resettable() -> [Behaviour; 2] {
 const MODES: [InterruptMode; 3] = [InterruptMode::PerQueue, InterruptMode::Shared, InterruptMode::Line];
 
 #[test]
-fn a_queue_works_on_after_each_of_many_resets_and_so_do_the_others() {
+fn a_queue_and_its_peers_keep_working_across_many_resets() {
     for behaviour in resettable() {
         for mode in MODES {
             let mut rig = Rig::new(behaviour.clone(), mode);
@@ -168,7 +168,7 @@ fn a_queue_works_on_after_each_of_many_resets_and_so_do_the_others() {
 }
 
 #[test]
-fn requests_in_flight_come_back_and_late_interrupts_do_no_harm() {
+fn requests_in_flight_return_and_late_interrupts_are_harmless() {
     for behaviour in resettable() {
         let mut rig = Rig::new(Behaviour { stalls_after: Some(0), ..behaviour }, InterruptMode::PerQueue);
         let run = rig.platform.frames.take_free(1).expect("a frame");
@@ -184,7 +184,7 @@ fn requests_in_flight_come_back_and_late_interrupts_do_no_harm() {
 }
 
 #[test]
-fn memory_is_kept_from_a_queue_that_does_not_finish_its_reset() {
+fn a_queue_that_does_not_finish_its_reset_keeps_its_memory() {
     for behaviour in resettable() {
         let mut rig = Rig::new(Behaviour { queue_reset_time: u64::MAX, ..behaviour }, InterruptMode::PerQueue);
         let error = rig.reset(0, 64).unwrap_err();
@@ -194,7 +194,7 @@ fn memory_is_kept_from_a_queue_that_does_not_finish_its_reset() {
 }
 
 #[test]
-fn a_queue_of_a_device_removed_meanwhile_is_not_reset() {
+fn a_queue_reset_fails_if_the_device_is_removed_meanwhile() {
     let [split, _] = resettable();
     let mut rig = Rig::new(Behaviour { queue_reset_time: u64::MAX, ..split }, InterruptMode::PerQueue);
     rig.machine.balloon(rig.at, |balloon, _| balloon.remove_after(20));

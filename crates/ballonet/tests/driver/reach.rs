@@ -59,7 +59,7 @@ fn wide_kicks_go_through_configuration_space_too() {
 }
 
 #[test]
-fn what_the_platform_cannot_map_is_reached_through_configuration_space() {
+fn structures_that_cannot_be_mapped_are_reached_through_configuration_space() {
     // The MSI-X table is in its own BAR, or in the one that cannot be mapped.
     for (behaviour, bar, mode) in [
         (Behaviour::qemu_10(6), 4, PerQueue),
@@ -73,7 +73,7 @@ fn what_the_platform_cannot_map_is_reached_through_configuration_space() {
 }
 
 #[test]
-fn only_what_cannot_be_mapped_is_reached_through_configuration_space() {
+fn mappable_structures_are_not_reached_through_configuration_space() {
     let mut behaviour = Behaviour { layout: Layout::odd(), ..Behaviour::conforming() };
     let window = behaviour.layout.capabilities.len();
     behaviour = behaviour.with_pci_access();
@@ -88,7 +88,7 @@ fn bars_without_addresses_are_reached_through_configuration_space_and_never_deco
     for (behaviour, mode) in [(Behaviour::qemu_10(6), Line), (Behaviour::conforming().packed(), Line)] {
         let behaviour = Behaviour { unplaced: true, ..behaviour }.with_pci_access();
         let guest = bring_up(behaviour.clone());
-        assert_eq!(guest.mode(), mode, "the table is where nobody can reach it");
+        assert_eq!(guest.mode(), mode, "the MSI-X table is unreachable");
         works(guest);
         let guest = bring_up_with(behaviour, |machine| machine.limit(0, false, false));
         assert_eq!(guest.mode(), Polling);
@@ -97,7 +97,7 @@ fn bars_without_addresses_are_reached_through_configuration_space_and_never_deco
 }
 
 #[test]
-fn without_any_way_to_the_structures_there_is_an_error_that_says_so() {
+fn unreachable_structures_are_reported_as_an_error() {
     let conforming = Behaviour::conforming;
     let unplaced = || Behaviour { unplaced: true, ..conforming() };
     let error = interface_error(try_with(unplaced(), |_| {}));
@@ -119,7 +119,7 @@ fn without_any_way_to_the_structures_there_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_device_that_vanishes_behind_the_window_is_let_go() {
+fn a_device_that_vanishes_behind_the_window_is_released() {
     let mut survived = false;
     for accesses in (0..2000).step_by(3) {
         let behaviour = Behaviour { removed_after: Some(accesses), ..Behaviour::qemu_7_2() }.with_pci_access();
@@ -164,7 +164,7 @@ fn clauses_of(accesses: &[(u8, u8, u32, u32)]) -> Vec<&'static str> {
 #[test]
 fn the_model_names_the_clause_of_each_misstep_at_the_window() {
     let status = (1, 4, 0x14, 1);
-    assert_eq!(clauses_of(&[status, status]), [""; 0], "what is right is taken as such");
+    assert_eq!(clauses_of(&[status, status]), [""; 0], "correct accesses are accepted");
     for (access, clause) in [
         ((4, 4, 0, 0), "PCI-CFGACC-01"),
         ((4, 4, 0, 3), "PCI-CFGACC-01"),
@@ -210,7 +210,7 @@ fn capabilities_without_a_use_here_are_skipped() {
 }
 
 #[test]
-fn doorbells_lie_at_any_multiple_that_leaves_them_aligned() {
+fn doorbells_may_lie_at_any_multiple_that_keeps_them_aligned() {
     for (multiplier, stride) in [(0, 1), (0, 7), (1, 2), (1, 6), (2, 1), (3, 2), (5, 4), (6, 1), (4096 / 4, 1)] {
         let mut behaviour = Behaviour { notify_stride: stride, ..Behaviour::conforming() };
         let Capability::Virtio { multiplier: it, .. } = behaviour.layout.capability(2) else { unreachable!() };
@@ -221,7 +221,7 @@ fn doorbells_lie_at_any_multiple_that_leaves_them_aligned() {
 }
 
 #[test]
-fn doorbells_that_would_be_misaligned_or_lie_outside_are_refused_by_name() {
+fn doorbells_that_are_misaligned_or_out_of_range_are_refused_with_an_error() {
     let kicks = NOTIFICATION_DATA | Behaviour::conforming().features;
     for (multiplier, features, offset) in [
         (1, 0, 1),
@@ -247,7 +247,7 @@ fn doorbells_that_would_be_misaligned_or_lie_outside_are_refused_by_name() {
 }
 
 #[test]
-fn a_device_configuration_may_be_longer_than_is_known_and_not_shorter_than_is_needed() {
+fn a_device_configuration_may_be_longer_than_known_but_not_shorter_than_needed() {
     for length in [1, 4, 7, 8, 9, 16, 0x1000, u32::MAX] {
         let mut behaviour = Behaviour::conforming();
         let Capability::Virtio { length: it, .. } = behaviour.layout.capability(4) else { unreachable!() };

@@ -135,7 +135,7 @@ fn no_frame_is_used_before_the_device_has_returned_it() {
 }
 
 #[test]
-fn frames_on_their_way_to_the_host_arrive_first() {
+fn inflate_requests_in_flight_complete_before_reclaim() {
     let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.follow(1000);
     for pages in [9000, 12_000] {
@@ -162,10 +162,10 @@ fn a_silent_device_is_awaited_once_and_works_again_when_it_answers() {
         let before = guest.machine.now();
         let relief = guest.reclaim(1000);
         assert_eq!((relief.frames, relief.error), (0, Some(ReclaimError::Late)));
-        assert!(guest.machine.now() - before < 11 * SECOND, "every wait ends");
+        assert!(guest.machine.now() - before < 11 * SECOND, "every wait is bounded");
         let before = guest.machine.now();
         assert_eq!(guest.reclaim(1000).error, Some(ReclaimError::Late));
-        assert!(guest.machine.now() - before < SECOND / 10, "it is not waited for twice");
+        assert!(guest.machine.now() - before < SECOND / 10, "the driver does not wait for it twice");
         assert_eq!(guest.platform.frames.free(), 0, "frames that the device has not returned are not used");
         guest.device(|b, _| b.stall_from_now(false));
         guest.run();
@@ -190,7 +190,7 @@ fn a_device_that_stops_answering_yields_what_it_answered() {
 }
 
 #[test]
-fn a_lie_during_reclaim_ends_in_a_named_error_and_an_intact_guest() {
+fn a_lie_during_reclaim_ends_in_a_specific_error_and_an_intact_guest() {
     for lie in [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IdRepeated, Lie::IndexJumps] {
         for base in [Behaviour::conforming(), Behaviour::qemu_7_2(), Behaviour::conforming().packed()] {
             let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(base) }, 8000);
@@ -233,7 +233,7 @@ fn a_device_that_needs_a_reset_gets_it_after_reclaim() {
 }
 
 #[test]
-fn reports_in_flight_are_waited_for_before_the_balloon_is_touched() {
+fn reclaim_waits_for_reports_in_flight_before_it_deflates() {
     let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | PAGE_REPORTING;
     let slow = Behaviour { handling: Handling::Later(2 * MS), ..behaviour.with_features(features) };
@@ -244,7 +244,7 @@ fn reports_in_flight_are_waited_for_before_the_balloon_is_touched() {
     guest.driver_mut().report_now();
     guest.poll_once();
     guest.hold_all();
-    assert!(guest.platform.frames.in_flight() >= 512, "reports are on their way");
+    assert!(guest.platform.frames.in_flight() >= 512, "reports are in flight");
     let relief = guest.reclaim(512);
     assert!(relief.error.is_none() && relief.frames >= 512, "{relief:?}");
     assert_eq!((relief.asked, guest.driver().status().actual), (0, 2000));
@@ -254,7 +254,7 @@ fn reports_in_flight_are_waited_for_before_the_balloon_is_touched() {
 }
 
 #[test]
-fn reports_that_never_come_back_do_not_block_reclaim() {
+fn reports_that_never_return_do_not_block_reclaim() {
     let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | PAGE_REPORTING;
     let mut guest = bring_up(Behaviour { stolen: MS, ..behaviour.with_features(features) });
@@ -265,7 +265,7 @@ fn reports_that_never_come_back_do_not_block_reclaim() {
     guest.device(|b, _| b.stall_from_now(true));
     guest.poll_once();
     guest.hold_all();
-    assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Late), "the device does not answer");
+    assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Late), "the device does not respond");
     guest.shut_down();
     guest.finish();
 }
@@ -273,7 +273,7 @@ fn reports_that_never_come_back_do_not_block_reclaim() {
 /// The host keeps asking for all memory while a program allocates all of it: the program gets it, the balloon does
 /// not thrash, and in the end the host reaches its target.
 #[test]
-fn a_host_that_keeps_asking_the_opposite_starves_no_reclaim() {
+fn a_host_with_the_opposite_target_does_not_starve_reclaim() {
     let choose = |options: &mut Options| options.oom.cooldown = 50 * MS;
     let mut guest = bring_up_as(offering(Behaviour::conforming()), choose);
     let total = guest.platform.frames.total();
@@ -305,7 +305,7 @@ fn a_host_that_keeps_asking_the_opposite_starves_no_reclaim() {
     let counters = guest.driver().counters();
     assert!(counters.reclaimed_frames > 0 && counters.failed_reclaims == 0);
     let moved = counters.inflate_frames + counters.deflate_frames;
-    assert!(moved < 8 * total, "{moved} frames have gone to and fro for a program of {total}");
+    assert!(moved < 8 * total, "{moved} frames were moved for a program of {total}");
     assert!(counters.polls - polls < 10_000, "{} polls", counters.polls - polls);
     while guest.platform.frames.held() > 0 {
         guest.platform.frames.unhold();

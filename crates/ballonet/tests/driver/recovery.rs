@@ -12,7 +12,7 @@ mod removal;
 /// RAM of the guests, in MiB.
 const RAM: u32 = 24;
 
-/// Devices that differ in what a reset must handle: rings, interrupts, the time at which requests are served.
+/// Devices that differ in what a reset must handle: rings, interrupts, service times.
 fn kinds() -> [(&'static str, Behaviour); 6] {
     [
         ("conforming", Behaviour::conforming()),
@@ -36,7 +36,7 @@ fn few_in_flight() -> Options {
     options
 }
 
-/// Without `MUST_TELL_HOST`, by which a host demands to be told before frames are used again.
+/// Without `MUST_TELL_HOST`, which requires telling the host before frames are used again.
 fn lenient(behaviour: Behaviour) -> Behaviour {
     let features = behaviour.features & !feature::MUST_TELL_HOST;
     behaviour.with_features(features)
@@ -66,7 +66,7 @@ fn a_device_that_needs_a_reset_after_any_completion_gets_one_and_the_target_is_m
 }
 
 #[test]
-fn a_reset_that_was_needed_is_reported_with_what_was_in_flight() {
+fn a_needed_reset_is_reported_with_the_frames_in_flight() {
     let mut guest = bring_up(Behaviour { service: 1_000_000, ..Behaviour::conforming() });
     guest.device(|b, bus| {
         b.stall_from_now(true);
@@ -105,7 +105,7 @@ fn a_needed_reset_without_an_interrupt_is_found_by_polling() {
 }
 
 #[test]
-fn a_device_that_does_nothing_but_need_resets_is_given_up_on() {
+fn a_device_that_always_needs_a_reset_is_given_up_on() {
     for (name, kind) in kinds() {
         for after in [0, 1, 2] {
             let mut guest =
@@ -124,7 +124,7 @@ fn a_device_that_does_nothing_but_need_resets_is_given_up_on() {
 }
 
 #[test]
-fn a_device_that_needs_a_reset_now_and_then_is_never_given_up_on() {
+fn a_device_that_occasionally_needs_a_reset_is_never_given_up_on() {
     let mut guest = bring_up(Behaviour { needs_resets: u32::MAX, ..Behaviour::conforming() });
     for round in 1..10 {
         guest.device(|b, _| b.behaviour.needs_reset_after = Some(3));
@@ -154,7 +154,7 @@ fn a_driver_without_recoveries_gives_up_at_once() {
 }
 
 #[test]
-fn a_device_that_does_not_come_up_again_is_given_up_on_with_nothing_lost() {
+fn a_device_that_does_not_start_again_is_given_up_on_without_loss() {
     let broken: [fn(&mut Behaviour); 3] =
         [|b| b.refuses_features = true, |b| b.num_queues = Some(0), |b| b.notify_off = Some(0x2000)];
     for break_it in broken {
@@ -191,7 +191,7 @@ fn a_reset_at_any_point_of_the_traffic_loses_no_frame_and_the_target_is_met() {
                 let before = guest.driver().status();
                 guest.reset().unwrap_or_else(|error| panic!("{name}: {error}"));
                 guest.platform.frames.expect_whole();
-                assert_eq!(guest.platform.frames.in_flight(), 0, "nothing is on its way after a reset");
+                assert_eq!(guest.platform.frames.in_flight(), 0, "nothing is in flight after a reset");
                 assert_eq!(guest.platform.frames.ballooned_frames(), before.actual);
                 let report = guest.driver().status().last_reset.unwrap();
                 assert_eq!((report.inflating, report.deflating), (before.inflating, before.deflating));
@@ -205,7 +205,7 @@ fn a_reset_at_any_point_of_the_traffic_loses_no_frame_and_the_target_is_met() {
 }
 
 #[test]
-fn two_hundred_resets_in_the_middle_of_traffic_leave_counters_and_memory_as_they_should_be() {
+fn two_hundred_resets_during_traffic_leave_counters_and_memory_correct() {
     let mut guest = bring_up(Behaviour { service: 200_000, ..Behaviour::qemu_10(6) });
     assert!(guest.platform.frames.hold(64));
     let allocated = guest.machine.allocated();
@@ -221,7 +221,7 @@ fn two_hundred_resets_in_the_middle_of_traffic_leave_counters_and_memory_as_they
         assert_eq!(guest.machine.allocated(), allocated, "reset {round}");
         let counters = guest.driver().counters();
         let so_far = counters.config_interrupts + counters.vring_interrupts;
-        assert!(so_far >= interrupts, "counts go on over resets");
+        assert!(so_far >= interrupts, "counts continue across resets");
         interrupts = so_far;
     }
     let counters = guest.driver().counters();
@@ -237,7 +237,7 @@ fn a_driver_that_gave_up_on_a_lie_can_be_started_again() {
     guest.device(|b, bus| b.set_target(4000, bus));
     assert!(matches!(guest.try_run(), Err(BalloonError::Queue { queue: "inflate", .. })));
     guest.expect_given_up();
-    assert!(guest.freeze().is_err() && guest.restore().is_err(), "neither mends it");
+    assert!(guest.freeze().is_err() && guest.restore().is_err(), "neither repairs it");
     guest.reset().unwrap();
     assert_eq!(guest.driver().status().failed, None);
     guest.run();
@@ -258,7 +258,7 @@ fn queues_interrupt_the_same_cpus_after_a_reset() {
 }
 
 #[test]
-fn a_reset_that_never_ends_withholds_what_was_in_flight_and_the_driver_gives_up() {
+fn a_reset_that_never_ends_withholds_frames_in_flight_and_the_driver_gives_up() {
     let mut guest = bring_up(Behaviour::conforming());
     guest.follow(4000);
     guest.device(|b, bus| {
@@ -360,7 +360,7 @@ fn a_queue_reset_at_any_point_of_the_traffic_loses_no_frame_and_the_target_is_me
 }
 
 #[test]
-fn a_reset_queue_gets_unfinished_requests_again_and_the_report_counts_them() {
+fn unfinished_requests_are_sent_again_after_a_queue_reset_and_reported() {
     for (name, kind) in resettable() {
         for (queue, first, then) in [(BalloonQueue::Inflate, 0, 3000), (BalloonQueue::Deflate, 3000, 0)] {
             let mut guest = bring_up(kind.clone());
@@ -377,7 +377,7 @@ fn a_reset_queue_gets_unfinished_requests_again_and_the_report_counts_them() {
             assert_eq!(last_reset(&guest), Some(expected), "{name}");
             let mut still = status;
             still.last_reset = guest.driver().status().last_reset;
-            assert_eq!(guest.driver().status(), still, "all of it is still on its way");
+            assert_eq!(guest.driver().status(), still, "everything is still in flight");
             guest.device(|b, _| b.stall_from_now(false));
             guest.run();
             guest.expect_balloon(then.into());
@@ -387,7 +387,7 @@ fn a_reset_queue_gets_unfinished_requests_again_and_the_report_counts_them() {
 }
 
 #[test]
-fn a_queue_that_cannot_be_reset_by_itself_is_left_alone() {
+fn a_queue_that_cannot_be_reset_alone_is_not_touched() {
     let mut guest = bring_up(Behaviour::conforming());
     guest.device(|b, bus| b.set_target(3000, bus));
     guest.run_steps(2);
@@ -403,7 +403,7 @@ fn a_queue_that_cannot_be_reset_by_itself_is_left_alone() {
 }
 
 #[test]
-fn a_queue_that_does_not_finish_its_reset_or_does_not_come_back_costs_a_reset_of_the_device() {
+fn a_failed_queue_reset_leads_to_a_device_reset() {
     let broken: [fn(&mut Behaviour); 2] = [|b| b.queue_reset_time = u64::MAX, |b| b.size_lie = Some(16)];
     for break_it in broken {
         for (name, kind) in resettable() {
@@ -424,7 +424,7 @@ fn a_queue_that_does_not_finish_its_reset_or_does_not_come_back_costs_a_reset_of
 }
 
 #[test]
-fn a_queue_for_which_there_is_no_memory_any_more_ends_the_driver_with_nothing_lost() {
+fn a_queue_reset_without_memory_stops_the_driver_without_loss() {
     for (_, kind) in resettable() {
         let mut guest = bring_up(kind);
         guest.device(|b, bus| b.set_target(3000, bus));
@@ -457,7 +457,7 @@ fn a_balloon_frozen_at_any_point_resumes_towards_the_current_target() {
             guest.driver_mut().recheck();
             guest.run();
             guest.freeze().unwrap();
-            assert_eq!(guest.device(|b, _| b.accesses()), accesses, "a frozen device is left alone");
+            assert_eq!(guest.device(|b, _| b.accesses()), accesses, "a frozen device is not accessed");
             assert_eq!(guest.platform.frames.ballooned_frames(), actual);
             guest.restore().unwrap();
             guest.restore().unwrap();
@@ -470,7 +470,7 @@ fn a_balloon_frozen_at_any_point_resumes_towards_the_current_target() {
 }
 
 #[test]
-fn a_frozen_balloon_can_be_shut_down_and_what_needs_it_running_is_refused() {
+fn a_frozen_balloon_can_be_shut_down_but_refuses_other_requests() {
     let mut guest = bring_up(Behaviour::qemu_10(6));
     guest.follow(2000);
     guest.freeze().unwrap();

@@ -9,7 +9,7 @@ use ballonet_models::{Behaviour, Machine};
 /// The devices and how they are driven: each transport, each step of the ladder, both ways to reach registers.
 fn devices() -> Vec<(&'static str, Behaviour, bool)> {
     vec![
-        ("a vector a queue", Behaviour::conforming(), false),
+        ("a vector per queue", Behaviour::conforming(), false),
         ("a vector for all queues", Behaviour::qemu_10(2), false),
         ("a line", Behaviour::qemu_7_2(), false),
         ("packed", Behaviour::conforming().packed(), false),
@@ -21,8 +21,8 @@ fn devices() -> Vec<(&'static str, Behaviour, bool)> {
     ]
 }
 
-/// Starts a driver, uses it and shuts it down, while the platform refuses as `prepare` says. Returns whether it
-/// started, and the number of requests to the platform.
+/// Starts a driver, uses it and shuts it down, while the platform refuses requests as set by `prepare`. Returns whether
+/// it started, and the number of requests to the platform.
 fn live(behaviour: &Behaviour, through_config: bool, prepare: impl FnOnce(&Machine)) -> (bool, u64) {
     let choose = |options: &mut Options| options.through_config = through_config;
     match try_choosing(behaviour.clone(), choose, prepare) {
@@ -70,8 +70,8 @@ fn a_device_that_fails_its_own_start_gets_failed() {
         ("no VERSION_1", Behaviour::conforming().with_features(1)),
         ("features refused", Behaviour { refuses_features: true, ..Behaviour::conforming() }),
         ("no queue", Behaviour { num_queues: Some(0), ..Behaviour::conforming() }),
-        ("a size that is none", Behaviour { size_lie: Some(0xffff), ..Behaviour::conforming() }),
-        ("a doorbell nowhere", Behaviour { notify_off: Some(0x2000), ..Behaviour::conforming() }),
+        ("an invalid size", Behaviour { size_lie: Some(0xffff), ..Behaviour::conforming() }),
+        ("a doorbell out of range", Behaviour { notify_off: Some(0x2000), ..Behaviour::conforming() }),
         ("a legacy queue of an odd size", Behaviour { size_lie: Some(48), ..legacy() }),
         ("a reset that never ends", Behaviour { reset_time: u64::MAX, ..Behaviour::conforming() }),
         ("a legacy reset that never ends", Behaviour { reset_time: u64::MAX, ..legacy() }),
@@ -81,7 +81,7 @@ fn a_device_that_fails_its_own_start_gets_failed() {
             let failure = try_choosing(behaviour, |_| {}, |_| {}).err().unwrap_or_else(|| panic!("{name}: no error"));
             println!("{name}: {}", failure.error);
             failure.expect_clean(true);
-            assert!(failure.was_told(), "{name}: the device was not told");
+            assert!(failure.was_told(), "{name}: FAILED was not set");
         }
     }
 }

@@ -42,7 +42,7 @@ fn all_free_memory_is_reported_at_the_start_and_none_twice() {
 }
 
 #[test]
-fn what_was_used_and_freed_is_reported_again_when_it_is_old_enough() {
+fn used_and_freed_memory_is_reported_again_when_old_enough() {
     let policy = ReportPolicy { age: 100 * MS, threshold: 512, budget: 1 << 20 };
     let mut guest = with_policy(policy);
     let before = reported(&guest);
@@ -60,7 +60,7 @@ fn what_was_used_and_freed_is_reported_again_when_it_is_old_enough() {
 }
 
 #[test]
-fn memory_that_comes_and_goes_is_left_alone() {
+fn briefly_freed_memory_is_not_reported() {
     let mut guest = with_policy(ReportPolicy { age: 100 * MS, threshold: 512, budget: 1 << 20 });
     let before = reported(&guest);
     for _ in 0..50 {
@@ -105,18 +105,18 @@ fn a_balloon_follows_its_target_while_memory_is_reported() {
 }
 
 #[test]
-fn frames_whose_report_never_comes_back_are_free_after_a_reset_and_not_before() {
+fn frames_in_a_report_that_never_returns_are_free_only_after_a_reset() {
     let behaviour = Behaviour { stalls_after: Some(0), ..offering(Behaviour::conforming()) };
     let mut guest = bring_up(behaviour);
     guest.run();
-    assert!(guest.platform.frames.in_flight() > 0, "reports are on their way");
+    assert!(guest.platform.frames.in_flight() > 0, "reports are in flight");
     guest.shut_down();
     assert_eq!(guest.platform.frames.in_flight(), 0);
     guest.finish();
 }
 
 #[test]
-fn reports_that_do_not_come_back_are_in_flight_like_other_requests() {
+fn reports_that_do_not_return_count_as_requests_in_flight() {
     let behaviour = Behaviour { stalls_after: Some(0), ..offering(Behaviour::conforming()) };
     let mut guest = bring_up(behaviour);
     guest.run();
@@ -132,7 +132,7 @@ fn reports_that_do_not_come_back_are_in_flight_like_other_requests() {
 }
 
 #[test]
-fn a_lying_device_that_does_not_reset_withholds_what_was_reported() {
+fn a_lying_device_that_does_not_reset_withholds_reported_frames() {
     for (name, behaviour) in [("conforming", Behaviour::conforming()), ("QEMU 7.2", Behaviour::qemu_7_2())] {
         for after in [1, 2, 5] {
             let lying = Behaviour { lie: Some((after, Lie::IdOutOfRange)), ..offering(behaviour.clone()) };

@@ -8,7 +8,7 @@ use ballonet_models::feature::RING_PACKED;
 use ballonet_models::{Behaviour, Handling, Schedule};
 
 #[test]
-fn packed_rings_are_used_where_offered_and_not_declined() {
+fn packed_rings_are_used_if_offered_and_not_declined() {
     use RingFormat::{Packed, Split};
     let (split, packed) = (Behaviour::conforming(), Behaviour::conforming().packed());
     for (behaviour, choice, format) in [
@@ -64,7 +64,7 @@ fn requests_on_packed_rings_are_matched_in_any_order() {
 }
 
 #[test]
-fn no_kick_on_a_packed_ring_is_unneeded() {
+fn a_packed_ring_gets_no_unneeded_kick() {
     let mut guest = bring_up(Behaviour::conforming().packed());
     guest.follow(4000);
     guest.follow(0);

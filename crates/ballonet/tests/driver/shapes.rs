@@ -40,7 +40,7 @@ fn requests_have_the_shape_that_was_chosen_chained_or_through_a_table() {
 }
 
 #[test]
-fn a_table_is_used_only_where_that_was_offered_and_one_descriptor_needs_none() {
+fn a_table_is_used_only_if_offered_and_never_for_one_descriptor() {
     let without = device().with_features(device().features & !INDIRECT_DESC);
     for (behaviour, shape) in [(without, Some(shape(64, 4))), (device(), None)] {
         let mut guest = bring_up_as(behaviour, |options| options.shape = shape);
@@ -80,7 +80,7 @@ fn queues_have_the_requested_size_and_statistics_work_at_every_size() {
                 let mut guest = bring_up_as(behaviour, |options| options.queue_size = queue_size);
                 let sizes: Vec<_> = guest.driver_mut().queues().map(|(_, size)| size).collect();
                 assert_eq!(sizes, [expected; 3]);
-                assert_eq!(guest.device(|b, _| b.queue(2).size()), expected, "the device was told");
+                assert_eq!(guest.device(|b, _| b.queue(2).size()), expected, "the device has the size");
                 for pages in [3000, 10, 4000, 0] {
                     guest.follow(pages);
                     let reports = guest.device(|b, _| b.reports.len());
@@ -95,7 +95,7 @@ fn queues_have_the_requested_size_and_statistics_work_at_every_size() {
 }
 
 #[test]
-fn a_legacy_device_keeps_the_queue_size_that_it_has() {
+fn a_legacy_device_keeps_its_own_queue_size() {
     let behaviour = Behaviour { queue_size: 64, ..device() }.legacy();
     let mut guest = expect_up(try_by(behaviour, TransportKind::Legacy, |options| {
         (options.queue_size, options.shape) = (8, Some(shape(64, 4)));

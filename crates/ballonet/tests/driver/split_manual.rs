@@ -1,4 +1,5 @@
-//! Tests the model of split rings by hand: correct use passes, and each misstep is reported with its clause.
+//! Tests the model of split rings with manual accesses: correct use passes, and each misstep is reported with its
+//! clause.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -135,7 +136,7 @@ fn the_model_names_the_clause_of_each_misstep_on_a_split_ring() {
 }
 
 #[test]
-fn descriptors_in_order_go_round_the_end_of_the_table() {
+fn in_order_descriptors_wrap_at_the_end_of_the_table() {
     for (after_last, found) in [(0, None), (1, Some("SPLIT-DESC-04"))] {
         let mut hand = Hand::new(IN_ORDER);
         (0..3).for_each(|slot| hand.put(slot, (8, if slot < 2 { NEXT } else { 0 }, slot as u16 + 1)));

@@ -21,11 +21,11 @@ fn ask(guest: &mut Guest) {
     let before = guest.device(|b, _| b.reports.len());
     assert!(guest.device(Balloon::request_statistics), "the device has no statistics buffer");
     guest.run();
-    assert_eq!(guest.device(|b, _| b.reports.len()), before + 1, "one report for one question");
+    assert_eq!(guest.device(|b, _| b.reports.len()), before + 1, "one report per request");
 }
 
 #[test]
-fn the_first_statistics_come_unasked_and_are_true() {
+fn the_first_statistics_are_sent_without_a_request_and_are_true() {
     let mut guest = bring_up(Behaviour::conforming());
     guest.run();
     assert_eq!(guest.device(|b, _| b.reports.len()), 1);
@@ -34,7 +34,7 @@ fn the_first_statistics_come_unasked_and_are_true() {
 }
 
 #[test]
-fn values_are_true_at_the_moment_of_asking() {
+fn values_are_true_when_requested() {
     let mut guest = bring_up_sized(64, Behaviour::conforming());
     guest.run();
     for pages in [0, 5000, 100] {
@@ -60,7 +60,7 @@ fn every_report_has_the_same_tags_each_once() {
             tags.sort_unstable();
             tags.dedup();
             assert_eq!(tags.len(), report.len(), "a tag twice in {report:?}");
-            assert!(tags.iter().all(|tag| *tag < 16), "a tag that is none in {report:?}");
+            assert!(tags.iter().all(|tag| *tag < 16), "an undefined tag in {report:?}");
             assert_eq!(report.len() % 3, 0, "a length that the misprint of the specification forbids");
         }
     });
@@ -82,16 +82,16 @@ fn statistics_are_answered_while_the_balloon_moves() {
     guest.finish();
 }
 
-/// The tags of virtio 1.4 and Linux's additions: all but one, since the length must be a multiple of three.
+/// The tags of virtio 1.4 and Linux's additions, minus one, since the number of entries must be a multiple of three.
 #[test]
-fn of_all_sixteen_statistics_fifteen_are_sent() {
+fn fifteen_of_all_sixteen_statistics_are_sent() {
     let mut guest = bring_up(Behaviour::conforming());
     let all = Tag::ALL.into_iter().fold(Statistics::default(), |all, tag| all.with(tag, 1000 + tag as u64));
     guest.platform.told = all;
     // The driver requests the tags when it starts; earlier requests do not count.
     guest.freeze().expect("it can be frozen");
     guest.device(|b, _| b.reports.clear());
-    guest.restore().expect("it comes up again");
+    guest.restore().expect("it starts again");
     guest.run();
     ask(&mut guest);
     for tag in 0..16 {

@@ -41,7 +41,7 @@ fn chains(guest: &Guest) -> ChainSupport {
 }
 
 #[test]
-fn chain_support_is_found_once_from_what_the_device_does() {
+fn chain_support_is_measured_once() {
     for (name, behaviour) in Behaviour::every_device() {
         let head_only = behaviour.quirks.chains == ballonet_models::Chains::HeadOnly;
         let (known, request) = if head_only {
@@ -65,7 +65,7 @@ fn chain_support_is_found_once_from_what_the_device_does() {
 }
 
 #[test]
-fn a_host_with_huge_pages_gets_every_one_that_it_is_given() {
+fn a_host_with_huge_pages_reclaims_every_one_that_is_inflated() {
     for reporting in [0, PAGE_REPORTING] {
         for ring in [Behaviour::qemu_10(6), Behaviour::qemu_7_2(), Behaviour::qemu_10(2).packed()] {
             let features = ring.features | reporting;
@@ -99,7 +99,7 @@ fn a_host_that_discards_nothing_gets_requests_that_every_device_reads() {
 }
 
 #[test]
-fn a_platform_that_cannot_mark_frames_is_asked_once_and_a_chosen_shape_needs_no_trial() {
+fn no_chain_trial_without_marks_or_with_a_chosen_shape() {
     let mut plain = marking(64, Behaviour::conforming(), |_| {});
     plain.platform.frames.marking = false;
     plain.follow(8000);
@@ -172,7 +172,7 @@ fn a_reversed_target_during_a_trial_is_followed() {
 fn any_event_during_a_trial_leaves_every_frame_accounted_for() {
     type Blow = fn(&mut Guest);
     let blows: [Blow; 5] = [
-        |guest| guest.reset().expect("it comes up again"),
+        |guest| guest.reset().expect("it starts again"),
         |guest| {
             guest.freeze().expect("it stops");
             guest.restore().expect("it starts");
@@ -200,7 +200,7 @@ fn any_event_during_a_trial_leaves_every_frame_accounted_for() {
 }
 
 #[test]
-fn a_device_that_goes_in_the_middle_of_a_trial_leaves_all_memory_to_the_guest() {
+fn a_device_removed_during_a_trial_leaves_all_memory_to_the_guest() {
     for steps in 0..16 {
         let features = able().features & !ballonet_models::feature::MUST_TELL_HOST;
         let mut guest = marking(64, able().with_features(features), |_| {});
@@ -214,7 +214,7 @@ fn a_device_that_goes_in_the_middle_of_a_trial_leaves_all_memory_to_the_guest() 
     }
 }
 
-/// A guest in which this many frames were written and freed since everything was reported, and twice as many were
+/// A guest in which, since everything was reported, this many frames were written and freed, and twice as many were
 /// not.
 fn with_written(behaviour: Behaviour, frames: u32) -> Guest {
     let mut guest = marking(frames * 3 / 256, behaviour, |options| options.reporting.threshold = 1 << 40);
@@ -254,7 +254,7 @@ fn used_memory_is_inflated_first_and_reported_first() {
     let mut guest = with_written(able(), 8192);
     assert_eq!(guest.platform.frames.unreported_regions(), 16);
     guest.follow(8192);
-    assert!(guest.platform.frames.unreported_regions() <= 2, "nearly all remaining memory is known to the host");
+    assert!(guest.platform.frames.unreported_regions() <= 2, "nearly all remaining memory is reported");
     guest.follow(0);
     guest.finish();
 }
@@ -280,7 +280,7 @@ fn a_reset_while_frames_are_reported_first_loses_none() {
         let mut guest = with_written(able(), 8192);
         set(&guest, 8000);
         guest.run_steps(steps);
-        guest.reset().expect("it comes up again");
+        guest.reset().expect("it starts again");
         guest.run();
         guest.expect_balloon(8000);
         guest.finish();
@@ -288,7 +288,7 @@ fn a_reset_while_frames_are_reported_first_loses_none() {
 }
 
 #[test]
-fn frames_whose_reports_do_not_come_back_are_not_waited_for() {
+fn inflating_does_not_wait_for_reports_that_do_not_return() {
     let mut guest = with_written(able(), 8192);
     guest.device(|b, _| b.behaviour.quirks.ignores_reports = true);
     set(&guest, 10_000);
@@ -297,7 +297,7 @@ fn frames_whose_reports_do_not_come_back_are_not_waited_for() {
     assert!(status.actual < 10_000 && status.reporting > 0, "{status:?}");
     guest.wait(2000 * MS);
     let status = guest.driver().status();
-    assert_eq!(status.actual + status.reporting, 10_000, "all but what is in the reports");
+    assert_eq!(status.actual + status.reporting, 10_000, "all frames except those in reports");
     assert!(status.actual > 0, "{status:?}");
     guest.shut_down();
     guest.platform.frames.expect_whole();

@@ -23,7 +23,7 @@ fn queues(guest: &Guest) -> Queues {
 }
 
 #[test]
-fn queues_have_the_numbers_and_sizes_that_each_vmm_gives_them_and_the_driver_finds_its_own() {
+fn the_driver_finds_its_queues_in_each_vmms_numbering() {
     use Purpose::{Deflate, Hint, Inflate, Missing, Own, Reporting, Statistics};
     let pair = |size| vec![(Inflate, size), (Deflate, size)];
     let table: [(Behaviour, u16, Queues); 13] = [
@@ -66,7 +66,7 @@ fn queues_have_the_numbers_and_sizes_that_each_vmm_gives_them_and_the_driver_fin
 }
 
 #[test]
-fn queues_of_declined_features_exist_and_shift_no_others() {
+fn queues_of_declined_features_keep_their_numbers() {
     let firecracker = Behaviour::firecracker();
     let firecracker = Behaviour { quirks: Quirks { wants_every_queue: false, ..firecracker.quirks }, ..firecracker };
     for behaviour in [firecracker, offering(Behaviour::qemu_10(6), FREE_PAGE_HINT | PAGE_REPORTING, 0)] {
@@ -92,7 +92,7 @@ fn starts(guest: &Guest) -> usize {
 }
 
 #[test]
-fn a_device_that_wants_every_queue_gets_those_of_declined_features_after_one_trial_without() {
+fn a_device_that_needs_every_queue_gets_them_at_the_second_start() {
     for (vmm, declined) in [
         (Behaviour::firecracker(), STATS_VQ),
         (Behaviour::firecracker(), STATS_VQ | FREE_PAGE_HINT | PAGE_REPORTING),
@@ -113,7 +113,7 @@ fn a_device_that_wants_every_queue_gets_those_of_declined_features_after_one_tri
     assert!(guest.device(|b, _| b.reported) > 0 && starts(&guest) == 2);
     guest.finish();
     let mut guest = bring_up(Behaviour::firecracker());
-    assert_eq!(starts(&guest), 1, "with every feature accepted there is nothing to try");
+    assert_eq!(starts(&guest), 1, "with every feature accepted there is no trial");
     guest.follow(500);
     guest.finish();
 }
@@ -131,7 +131,7 @@ fn a_device_that_starts_neither_way_is_retried_once() {
 }
 
 #[test]
-fn a_trial_that_the_device_does_not_survive_ends_in_its_reason() {
+fn a_device_that_cannot_be_reset_after_the_first_start_reports_that() {
     let Err(failure) = try_chosen(Behaviour::firecracker_failing(), declining(STATS_VQ)) else {
         panic!("it cannot be reset");
     };
@@ -139,7 +139,7 @@ fn a_trial_that_the_device_does_not_survive_ends_in_its_reason() {
 }
 
 #[test]
-fn bars_that_answer_with_bare_sizes_are_sized_right() {
+fn bars_that_return_bare_sizes_are_sized_correctly() {
     let mut guest = bring_up(Behaviour::firecracker());
     guest.follow(100);
     guest.finish();
@@ -196,7 +196,7 @@ fn actual_written_in_pieces_is_kept_by_qemu_and_dropped_by_others() {
     }
 }
 
-/// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. Returns the number
+/// Sends `count` frames manually, in a chain of `parts` descriptors, to a device with these quirks. Returns the number
 /// of completed requests, of frames taken by the host, and of discards.
 fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64, u64) {
     let quirks = Quirks { wants_every_queue: false, ..vmm.quirks };
@@ -234,7 +234,7 @@ fn a_descriptor_of_more_than_256_frames_is_served_skipped_or_lost() {
 }
 
 #[test]
-fn of_a_chain_firecracker_reads_the_head_and_the_others_everything() {
+fn firecracker_reads_only_the_head_of_a_chain_and_other_vmms_all_of_it() {
     for (vmm, taken) in [
         (Behaviour::qemu_7_2(), 8),
         (Behaviour::cloud_hypervisor(), 8),
@@ -294,7 +294,7 @@ fn a_kick_is_handled_before_its_store_returns_or_later() {
 
 /// Bit 6 has had several meanings, of crosvm, of StratoVirt and of drafts; none is accepted.
 #[test]
-fn private_features_are_declined_and_their_queues_stay_alone() {
+fn private_features_are_declined_and_their_queues_stay_unused() {
     const PRIVATE: u64 = 0x00ff_ffc0;
     for (behaviour, own) in [
         (Behaviour::crosvm(), 2),
@@ -337,7 +337,7 @@ fn kvmtool_counts_by_itself_and_agrees_with_the_driver() {
 
 /// Firecracker up to 1.16: the balloon works; whatever needs a reset fails at once with an error, and no frame is lost.
 #[test]
-fn a_device_without_reset_is_driven_as_far_as_it_goes() {
+fn a_device_without_reset_works_until_it_needs_one() {
     for behaviour in [Behaviour::firecracker_1_16_on_mmio(), Behaviour::firecracker_failing()] {
         for step in [Guest::freeze, Guest::reset] {
             let mut guest = bring_up(behaviour.clone());
@@ -364,10 +364,10 @@ fn a_device_without_reset_is_driven_as_far_as_it_goes() {
 
 /// libkrun's host never inflates. If it did, nothing would happen and nothing would hang.
 #[test]
-fn a_device_that_does_not_inflate_keeps_nothing_waiting() {
+fn a_device_that_does_not_inflate_blocks_nothing() {
     let mut guest = bring_up(Behaviour::libkrun());
     guest.run();
-    assert!(guest.device(|b, _| b.reported) > 0, "it does take reports");
+    assert!(guest.device(|b, _| b.reported) > 0, "it accepts reports");
     assert!(guest.device(ballonet_models::Balloon::request_statistics));
     guest.run();
     assert_eq!(guest.device(|b, _| b.reports.len()), 2);
@@ -376,7 +376,7 @@ fn a_device_that_does_not_inflate_keeps_nothing_waiting() {
     let status = guest.driver_mut().status();
     assert_eq!((status.inflating, status.actual), (1000, 0));
     guest.shut_down();
-    assert_eq!(guest.platform.frames.in_flight(), 0, "frames that were never taken come back");
+    assert_eq!(guest.platform.frames.in_flight(), 0, "frames that were never taken are returned");
     guest.platform.frames.expect_whole();
     guest.expect_nothing_allocated();
 }

@@ -1,4 +1,4 @@
-//! The allocator of this program: while a thread is inside a driver, one allocation fails.
+//! This program's allocator: one chosen allocation of a driver fails.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -14,7 +14,7 @@ struct Failing;
 #[global_allocator]
 static ALLOCATOR: Failing = Failing;
 
-// SAFETY: the system's allocator does the work. A null pointer says that there is no memory, which is always allowed.
+// SAFETY: the system's allocator does the work. A null pointer, which is always allowed, means no memory.
 unsafe impl GlobalAlloc for Failing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match LEFT.get() {
@@ -30,12 +30,12 @@ unsafe impl GlobalAlloc for Failing {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise; `alloc` got it there.
+        // SAFETY: the caller's promise; `alloc` got it from `System`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
-/// Runs `action`, a driver's, in which the allocation of this number fails, once.
+/// Runs `action` as driver code in which allocation `number` fails, once.
 pub fn inside<T>(number: usize, action: impl FnOnce() -> T) -> T {
     FAILED.set(false);
     LEFT.set(Some(number));
@@ -44,7 +44,7 @@ pub fn inside<T>(number: usize, action: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Runs `action`, which is no driver's: its allocations do not count, nor fail.
+/// Runs `action` as code outside of a driver: its allocations neither count nor fail.
 pub fn outside<T>(action: impl FnOnce() -> T) -> T {
     let left = LEFT.replace(None);
     let result = action();
@@ -52,7 +52,7 @@ pub fn outside<T>(action: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Whether the allocation that was to fail was made.
+/// Whether the allocation that must fail was reached.
 pub fn has_failed() -> bool {
     FAILED.get()
 }

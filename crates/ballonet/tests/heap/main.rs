@@ -1,7 +1,7 @@
-//! A heap that fails: each allocation of the driver in turn. Nothing panics; what could not be allocated is named, or
-//! the driver does with less; everything goes back, and the next start succeeds.
+//! A failing heap: each allocation of the driver fails in turn. Nothing panics: the driver returns an error with the
+//! size, or works with less; it releases everything, and the next start succeeds.
 //!
-//! An allocation that cannot fail ends this program, so that none is overlooked.
+//! An infallible allocation aborts this program, so none is overlooked.
 
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
 
@@ -21,9 +21,9 @@ use outside::Shielded;
 
 type Driver = Balloon<Shielded>;
 
-/// Allocations that no part of a driver's life comes near.
+/// More allocations than any part of a driver's life makes.
 const MANY: usize = 1000;
-/// Pages that the host asks for.
+/// The host's target, in pages.
 const TARGET: u32 = 3000;
 
 /// A guest whose driver may start.
@@ -34,10 +34,10 @@ struct Guest {
     options: Options,
 }
 
-/// What became of an action during which an allocation failed.
+/// The outcome of an action during which an allocation failed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// The driver did with less.
+    /// The driver works with less.
     Less,
     /// The error.
     Error(String),
@@ -71,7 +71,7 @@ impl Guest {
         self.settle(balloon)
     }
 
-    /// The driver works as if nothing had happened, and leaves everything as it found it.
+    /// Panics unless the driver works normally, and leaves everything as it found it.
     #[track_caller]
     fn expect_working(mut self, mut balloon: Driver) {
         self.follow(&mut balloon, TARGET).expect("the driver runs");
@@ -81,7 +81,7 @@ impl Guest {
         self.expect_clean();
     }
 
-    /// Nothing is allocated, and no frame is missing.
+    /// Panics unless nothing is allocated and no frame is missing.
     #[track_caller]
     fn expect_clean(&self) {
         assert_eq!(self.machine.allocated(), Allocated::default());
@@ -94,8 +94,8 @@ impl Guest {
     }
 }
 
-/// Runs `trial` with the first allocation failing, the second, and so on, until all succeed. Returns how many there
-/// are, and what came of it.
+/// Runs `trial` with the first allocation failing, then the second, and so on, until all succeed. Returns their number,
+/// and the outcomes.
 #[track_caller]
 fn each(what: &str, mut trial: impl FnMut(usize) -> Option<Outcome>) -> (usize, BTreeSet<Outcome>) {
     let mut outcomes = BTreeSet::new();
@@ -108,33 +108,33 @@ fn each(what: &str, mut trial: impl FnMut(usize) -> Option<Outcome>) -> (usize, 
     panic!("{what} allocates without end");
 }
 
-/// Runs `action` with its allocation of this number failing. Returns its result, and whether that allocation was made.
+/// Runs `action` with allocation `number` failing. Returns its result, and whether that allocation was reached.
 fn failing<T>(number: usize, action: impl FnOnce() -> T) -> (T, bool) {
     let result = failing::inside(number, action);
     (result, failing::has_failed())
 }
 
-/// The outcome of an action that returned `error`, which names memory.
+/// The outcome of an action; an error must be about memory.
 #[track_caller]
 fn outcome<T>(result: &Result<T, BalloonError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Less,
         Err(error) => {
             let text = error.to_string();
-            assert!(text.starts_with("no ") && text.ends_with(" bytes of heap"), "that names no memory: {text}");
+            assert!(text.starts_with("no ") && text.ends_with(" bytes of heap"), "not an error about memory: {text}");
             Outcome::Error(text)
         }
     }
 }
 
-/// A conforming device that offers more.
+/// A conforming device with additional features.
 fn with(features: u64) -> Behaviour {
     let behaviour = Behaviour::conforming();
     let features = behaviour.features | features;
     behaviour.with_features(features)
 }
 
-/// Devices and options that differ in what a start allocates.
+/// Devices and options that differ in the allocations of a start.
 fn variants() -> Vec<(&'static str, Behaviour, Options)> {
     let mut options = Options::new("virtio0");
     // Fewer allocations of the same kind.
@@ -162,7 +162,7 @@ fn variants() -> Vec<(&'static str, Behaviour, Options)> {
 }
 
 #[test]
-fn a_probe_that_runs_out_of_heap_says_so_and_leaves_nothing_behind() {
+fn a_probe_that_runs_out_of_heap_returns_the_error_and_leaves_nothing_behind() {
     for (name, behaviour, options) in variants() {
         let (count, outcomes) = each(name, |number| {
             let mut guest = Guest::new(&behaviour, &options);
@@ -172,7 +172,7 @@ fn a_probe_that_runs_out_of_heap_says_so_and_leaves_nothing_behind() {
                 Ok(balloon) => guest.expect_working(balloon),
                 Err(_) => {
                     guest.expect_clean();
-                    let balloon = guest.probe().expect("there is memory again");
+                    let balloon = guest.probe().expect("memory is available again");
                     guest.expect_working(balloon);
                 }
             }
@@ -182,7 +182,7 @@ fn a_probe_that_runs_out_of_heap_says_so_and_leaves_nothing_behind() {
     }
 }
 
-/// A driver in the midst of its work, and what `action` on it comes to.
+/// Runs `action` on a driver at work, with each allocation failing in turn.
 #[track_caller]
 fn each_while_running(
     what: &str,
@@ -199,7 +199,7 @@ fn each_while_running(
             let (result, failed) = failing(number, || action(&mut guest, &mut balloon));
             let outcome = outcome(&result);
             if balloon.status().failed.is_some() || result.is_err() {
-                balloon.reset(&mut guest.platform).expect("there is memory again");
+                balloon.reset(&mut guest.platform).expect("memory is available again");
             }
             guest.expect_working(balloon);
             failed.then_some(outcome)
@@ -211,13 +211,13 @@ fn each_while_running(
 }
 
 #[test]
-fn a_reset_that_runs_out_of_heap_says_so_and_another_one_succeeds() {
+fn a_reset_that_runs_out_of_heap_returns_the_error_and_another_one_succeeds() {
     let (count, outcomes) = each_while_running("reset", |guest, balloon| balloon.reset(&mut guest.platform));
     assert!(count > 100 && outcomes.len() > 5, "{count} allocations, {outcomes:?}");
 }
 
 #[test]
-fn a_restored_device_that_runs_out_of_heap_says_so_and_is_reset() {
+fn a_restore_that_runs_out_of_heap_returns_the_error_and_the_device_is_reset() {
     let (count, outcomes) = each_while_running("restore", |guest, balloon| {
         balloon.freeze(&mut guest.platform)?;
         balloon.restore(&mut guest.platform)
@@ -239,7 +239,7 @@ fn freezing_and_polling_allocate_nothing() {
 }
 
 #[test]
-fn a_poll_that_resets_a_faulty_device_without_heap_gives_the_error_and_a_reset_mends_it() {
+fn a_recovery_without_heap_returns_the_error_and_a_later_reset_succeeds() {
     let (count, outcomes) = each_while_running("recovery", |guest, balloon| {
         failing::outside(|| guest.machine.each_balloon(Model::raise_needs_reset));
         guest.settle(balloon)
@@ -284,7 +284,7 @@ fn the_reset_of_a_queue_without_heap_resets_the_device_or_does_nothing() {
 }
 
 #[test]
-fn an_affinity_that_cannot_be_remembered_is_not_set() {
+fn an_affinity_that_cannot_be_recorded_is_not_set() {
     let mut guest = Guest::new(&Behaviour::conforming(), &Options::new("virtio0"));
     let mut balloon = guest.probe().expect("there is memory");
     let (result, failed) = failing(0, || balloon.set_queue_affinity(&mut guest.platform, "inflate", 2));
@@ -294,7 +294,7 @@ fn an_affinity_that_cannot_be_remembered_is_not_set() {
 }
 
 #[test]
-fn the_entropy_driver_says_so_too() {
+fn the_entropy_driver_also_returns_the_error() {
     let (count, errors) = each("rng", |number| {
         let machine = Machine::new(8);
         let at = ballonet::pci::Bdf::new(0, 0, 3, 0).expect("a function number");
@@ -306,7 +306,7 @@ fn the_entropy_driver_says_so_too() {
                 rng.request(16);
                 let mut bytes = [0; 16];
                 let end = platform.now() + 1_000_000_000;
-                while rng.poll(&mut bytes).expect("it keeps the rules").is_none() {
+                while rng.poll(&mut bytes).expect("it follows the rules").is_none() {
                     assert!(platform.now() < end, "no answer");
                     machine.sleep();
                 }

@@ -1,4 +1,4 @@
-//! A platform whose own allocations do not count.
+//! A platform whose own allocations neither count nor fail.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use super::failing::outside;
 /// A part of the platform.
 pub struct Outside<T>(pub T);
 
-/// Methods that only pass on what they get.
+/// Methods that only forward their arguments.
 macro_rules! pass_on {
     ($($name:ident(&self $(, $argument:ident: $type:ty)*) $(-> $result:ty)?;)*) => {
         $(fn $name(&self $(, $argument: $type)*) $(-> $result)? { outside(|| self.0.$name($($argument),*)) })*
@@ -130,17 +130,17 @@ impl ConfigSpace for Config {
 
 type Window = Outside<<ModelPlatform as Platform>::Registers>;
 
-/// The models' platform. Configuration space and frames, which a driver gets by reference, are those of other handles
-/// on the same machine.
+/// The models' platform. Configuration space and frames, which a driver gets by reference, use other handles to the
+/// same machine.
 pub struct Shielded {
     pub frames: Outside<Frames>,
     model: ModelPlatform,
     config: Config,
-    /// The handlers of lines, by vector: they go back.
+    /// The handlers of lines by vector, to be returned.
     lines: BTreeMap<u32, Line>,
 }
 
-/// The handler of a line, which the models run until it is detached.
+/// A line's handler, which the models run until it is detached.
 type Line = Arc<Mutex<Option<Handler<Window>>>>;
 
 impl Shielded {
@@ -201,7 +201,7 @@ impl Platform for Shielded {
                     Ok(vector)
                 }
                 Err((error, _)) => {
-                    Err((error, ours.lock().expect("no handler panicked").take().expect("nobody took it")))
+                    Err((error, ours.lock().expect("no handler panicked").take().expect("not taken before")))
                 }
             }
         })

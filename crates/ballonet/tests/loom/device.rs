@@ -1,4 +1,4 @@
-//! What the models need of both sides of a ring, whatever its layout.
+//! Both sides of a ring as the models need them, independent of the layout.
 
 use std::fmt;
 
@@ -25,13 +25,13 @@ pub trait Device: Send + 'static {
     /// Whether no request is available.
     fn is_idle(&self) -> bool;
 
-    /// Returns a request as used, with `written` bytes written. Whether to interrupt the driver for it.
+    /// Returns a request as used, with `written` bytes written. Returns whether to interrupt the driver.
     fn put(&mut self, taken: &Taken, written: u32) -> bool {
         self.put_all(core::slice::from_ref(taken), written)
     }
 
-    /// Returns requests in order by one used entry, for the last of them, with its `written` bytes. Whether to
-    /// interrupt the driver for them.
+    /// Returns requests in order by one used entry, that of the last one, with its `written` bytes. Returns whether to
+    /// interrupt the driver.
     fn put_all(&mut self, taken: &[Taken], written: u32) -> bool;
 
     /// Asks for a kick when the next request is available. The caller must then check whether one has become

@@ -11,13 +11,13 @@
 //! the three barriers is necessary: without it these models fail, and anything weaker than *full* fails too.
 //!
 //! What the checker does not show:
-//! - Loom runs a thread's accesses in program order, so a load never sees a later store. It cannot show a store that
+//! - Loom runs a thread's accesses in program order, so a load never sees a later store. It cannot model a store that
 //!   overtakes an earlier load.
 //! - Its sequentially consistent fences order slightly more than the language's: everything before one is seen after
 //!   the next. So *publish* and *observe* have models without such a fence, which could hide that they are missing.
 //! - A kick and an interrupt order memory here, as on PCI: the receiver sees everything stored before.
-//! - It skips orders that it takes for equivalent, and remembers only the last access to each field. `models`
-//!   describes the remedy.
+//! - It skips orders that it considers equivalent, and remembers only the last access to each field. `models` describes
+//!   the remedy.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "the parts are written as a library of this test program")]
@@ -68,7 +68,7 @@ macro_rules! proofs {
             }
 
             #[test]
-            fn requests_go_round() {
+            fn requests_circulate() {
                 models::round_trips::<$layout>($event_idx);
             }
 
@@ -135,7 +135,7 @@ macro_rules! proofs_in_order {
             }
 
             #[test]
-            fn requests_go_round_in_order() {
+            fn requests_circulate_in_order() {
                 models::round_trips::<$layout>($event_idx);
             }
 

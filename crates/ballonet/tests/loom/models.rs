@@ -1,5 +1,5 @@
-//! The models: a driver and a device, a thread each. The checker runs every interleaving that can differ, with every
-//! value that a load may see.
+//! The models: a driver and a device, one thread each. The checker runs every interleaving that makes a difference,
+//! with every value that a load may see.
 //!
 //! Each of the first four isolates one purpose of a barrier. The fifth combines them.
 
@@ -23,7 +23,7 @@ type Preemptions = Option<usize>;
 ///
 /// The checker starts with the main thread and looks for accesses whose order matters. It remembers only the last
 /// access to each field, so it may miss some: a thread's own load hides the other's. So each side is the main thread
-/// once, and in models of completions the device has taken its requests before.
+/// once, and in models of completions the device has already taken its requests.
 fn check(preemptions: Preemptions, sides: impl Fn() -> (Side, Side) + Send + Sync + 'static) {
     let mut checker = Builder::new();
     checker.preemption_bound = preemptions;
@@ -184,7 +184,7 @@ pub fn interrupts_for_batches<L: Layout>(event_idx: bool, batch: u16) {
     });
 }
 
-/// Requests go round a ring of one entry; both sides sleep when idle.
+/// Requests circulate in a ring of one entry; both sides sleep when idle.
 pub fn round_trips<L: Layout>(event_idx: bool) {
     check(Some(3), move || {
         let (mut queue, mut device) = L::ring(2, event_idx);
@@ -226,7 +226,7 @@ fn two_taken<L: Layout>(event_idx: bool) -> (Queue, L::Device, Buffers, [Taken; 
         buffers.add(&mut queue, Request(number));
     }
     let _nobody_sleeps = queue.publish();
-    let taken = [0, 1].map(|number| buffers.take(&mut device, Request(number)).expect("it is there"));
+    let taken = [0, 1].map(|number| buffers.take(&mut device, Request(number)).expect("it is available"));
     (queue, device, buffers, taken)
 }
 

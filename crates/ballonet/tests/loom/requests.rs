@@ -23,7 +23,7 @@ impl Request {
         Segment { address: 0x2000 + self.0 as u64, length: 32 + self.0 }
     }
 
-    /// The number of bytes that the device says it wrote.
+    /// The used length that the device reports.
     const fn written(self) -> u32 {
         8 + self.0
     }
@@ -68,7 +68,7 @@ impl Buffers {
         Some(taken)
     }
 
-    /// Device: answers and returns the request. Whether the driver must be interrupted.
+    /// Device: answers and returns the request. Returns whether the driver must be interrupted.
     pub fn put(&mut self, device: &mut impl Device, taken: &Taken, request: Request) -> bool {
         let (offset, word) = request.answer_word();
         self.0.store32(offset, word);
@@ -89,7 +89,7 @@ impl Buffers {
         self.pop_with(queue, request, request.written())
     }
 
-    /// The same for a request completed together with another; its whole answer counts as written.
+    /// As [`Buffers::pop`], for a request completed together with another; its whole answer counts as written.
     pub fn pop_unsaid(&self, queue: &mut Queue, request: Request) -> bool {
         self.pop_with(queue, request, request.answer().length)
     }

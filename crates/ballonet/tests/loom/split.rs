@@ -159,7 +159,7 @@ impl device::Device for Device {
         self.memory.load16(self.layout.available() + offset_of!(AvailableRing, idx)) == self.seen
     }
 
-    /// The used entry takes the place of the first request's.
+    /// The used entry is written in place of the first request's.
     fn put_all(&mut self, taken: &[Taken], written: u32) -> bool {
         let entry =
             self.layout.used() + offset_of!(UsedRing, ring) + self.position(self.used) * size_of::<UsedElement>();
@@ -183,7 +183,7 @@ impl device::Device for Device {
 
     fn disable_kicks(&mut self) {
         if self.event_idx {
-            // An index long past.
+            // An index in the past.
             self.memory.store16(self.layout.available_event(), self.seen.wrapping_sub(1));
         } else {
             self.memory.store16(self.layout.used() + offset_of!(UsedRing, flags), USED_F_NO_NOTIFY);

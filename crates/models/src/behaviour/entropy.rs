@@ -6,14 +6,14 @@ use crate::bug::Bug;
 use crate::queue::{INDIRECT, Request, WRITE};
 use crate::world::Bus;
 
-/// What an entropy device gives.
+/// The source of an entropy device's bytes.
 #[derive(Debug, Clone)]
 pub struct Entropy {
     seed: u64,
     first_seed: u64,
-    /// The most bytes that a request gets; 0 for a device that breaks the rule to write one at least.
+    /// The most bytes written per request; 0 for a device that violates the rule to write at least one.
     pub most: u32,
-    /// All that it has given.
+    /// All bytes written so far.
     pub given: Vec<u8>,
 }
 
@@ -23,7 +23,7 @@ impl Entropy {
         Self { seed, first_seed: seed, most: u32::MAX, given: Vec::new() }
     }
 
-    /// Looks at a request when it arrives.
+    /// Checks a request when it arrives.
     pub(crate) fn check(request: &Request, bus: &mut Bus) {
         if parts(request).next().is_none() || !request.bytes.is_empty() {
             bus.misstep(
@@ -33,7 +33,7 @@ impl Entropy {
         }
     }
 
-    /// Fills a request as a device with this bug does: how many bytes it says it wrote.
+    /// Fills a request as a device with this bug does. Returns the number of bytes that it claims to have written.
     pub(crate) fn give(&mut self, request: &Request, bug: Option<Bug>, bus: &Bus) -> u32 {
         match bug {
             Some(Bug::RandomIsEmpty) => 0,
@@ -67,7 +67,7 @@ impl Entropy {
     }
 }
 
-/// The memory that a request lends to be written: addresses and lengths.
+/// The writable parts of a request: addresses and lengths.
 fn parts(request: &Request) -> impl Iterator<Item = (u64, u32)> {
     let writable = request.chain.iter().filter(|(_, d)| d.flags & (WRITE | INDIRECT) == WRITE);
     writable.map(|(_, d)| (d.address, d.length))

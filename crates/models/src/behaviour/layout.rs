@@ -1,4 +1,4 @@
-//! What a device puts where: BARs, the structures in them, and what its capability list says of both.
+//! A device's layout: its BARs, the structures in them, and its capability list.
 
 /// A base address register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Bar {
     Io(u32),
 }
 
-/// A structure that really lies in a BAR.
+/// A structure that is really in a BAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Structure {
     Common,
@@ -25,7 +25,7 @@ pub enum Structure {
     Legacy,
 }
 
-/// Where a structure really lies.
+/// The real location of a structure.
 #[derive(Debug, Clone, Copy)]
 pub struct Region {
     pub structure: Structure,
@@ -37,7 +37,7 @@ pub struct Region {
 /// One entry of the capability list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Capability {
-    /// A virtio structure: `cfg_type`, BAR, offset, length, and the notify multiplier where there is one.
+    /// A virtio structure: `cfg_type`, BAR, offset, length, and the notify multiplier if there is one.
     Virtio { cfg_type: u8, bar: u8, offset: u32, length: u32, multiplier: Option<u32> },
     /// The window in configuration space to the structures.
     PciAccess,
@@ -53,12 +53,12 @@ pub struct Layout {
     pub bars: [Bar; 6],
     pub regions: Vec<Region>,
     pub capabilities: Vec<Capability>,
-    /// Replaces the link of the last capability, for lists that do not end as they should.
+    /// Replaces the link of the last capability, for lists that do not end correctly.
     pub last_link: u8,
 }
 
 impl Layout {
-    /// As QEMU has it: MSI-X in BAR 1, everything else in the 64-bit BAR 4, a page each.
+    /// As in QEMU: MSI-X in BAR 1, everything else in the 64-bit BAR 4, a page each.
     pub(crate) fn qemu(msix: bool) -> Self {
         let bars = [
             Bar::None,
@@ -75,7 +75,7 @@ impl Layout {
         )
     }
 
-    /// As Cloud Hypervisor and Firecracker have it: all in a 64-bit BAR 0 of 512 KiB.
+    /// As in Cloud Hypervisor and Firecracker: all in a 64-bit BAR 0 of 512 KiB.
     pub(crate) fn cloud_hypervisor() -> Self {
         let bars = [Bar::Memory64(0x8_0000), Bar::None, Bar::None, Bar::None, Bar::None, Bar::None];
         Self::build(
@@ -85,7 +85,7 @@ impl Layout {
         )
     }
 
-    /// As crosvm has it: all in a 32-bit BAR 0 of 32 KiB.
+    /// As in crosvm: all in a 32-bit BAR 0 of 32 KiB.
     pub(crate) fn crosvm() -> Self {
         let bars = [Bar::Memory32(0x8000), Bar::None, Bar::None, Bar::None, Bar::None, Bar::None];
         Self::build(
@@ -95,8 +95,7 @@ impl Layout {
         )
     }
 
-    /// As Alioth has it: all in a 32-bit BAR 0 of 16 KiB, one structure right behind the other, and doorbells for five
-    /// queues.
+    /// As in Alioth: all in a 32-bit BAR 0 of 16 KiB, the structures back to back, with doorbells for five queues.
     pub(crate) fn alioth() -> Self {
         let bars = [Bar::Memory32(0x4000), Bar::None, Bar::None, Bar::None, Bar::None, Bar::None];
         Self::build(bars, [(0, 0x3000, 60), (0, 0x303c, 4), (0, 0x3054, 16), (0, 0x3040, 20)], [(0, 0), (0, 0x2000)])
@@ -108,7 +107,7 @@ impl Layout {
         Self::build(bars, [(2, 0, 56), (2, 0x38, 1), (2, 0x40, 0x10), (2, 0x60, 0x20)], [(1, 0), (1, 0x800)])
     }
 
-    /// Structures in places that are as odd as their types allow, in BARs that they share with MSI-X.
+    /// Structures at the oddest offsets that their types allow, in BARs shared with MSI-X.
     pub fn odd() -> Self {
         let bars = [Bar::None, Bar::None, Bar::Memory64(0x4000), Bar::None, Bar::Memory32(0x2000), Bar::None];
         Self::build(
@@ -132,7 +131,7 @@ impl Layout {
         self
     }
 
-    /// As QEMU has it with `disable-modern=on`: ports in BAR 0, MSI-X in BAR 1, no virtio capability.
+    /// As in QEMU with `disable-modern=on`: ports in BAR 0, MSI-X in BAR 1, no virtio capability.
     pub(crate) fn legacy(msix: bool) -> Self {
         let mut layout = Self::qemu(msix).with_legacy();
         layout.bars[4] = Bar::None;
@@ -166,7 +165,7 @@ impl Layout {
         Some((region.structure, offset - region.offset))
     }
 
-    /// The virtio capability for a structure, to change what the list says of it.
+    /// The virtio capability for a structure, to change its entry in the list.
     pub fn capability(&mut self, wanted: u8) -> &mut Capability {
         self.capabilities
             .iter_mut()
@@ -174,13 +173,13 @@ impl Layout {
             .expect("the layout has this capability")
     }
 
-    /// What a queue's `queue_notify_off` is multiplied by: 0 where all queues share a doorbell.
+    /// The factor for a queue's `queue_notify_off`: 0 if all queues share a doorbell.
     pub(crate) fn notify_multiplier(&self) -> u32 {
         let of = |c: &Capability| if let Capability::Virtio { multiplier, .. } = c { *multiplier } else { None };
         self.capabilities.iter().find_map(of).unwrap_or(0)
     }
 
-    /// Takes a virtio capability out of the list.
+    /// Removes a virtio capability from the list.
     pub fn without(mut self, wanted: u8) -> Self {
         self.capabilities.retain(|c| !matches!(c, Capability::Virtio { cfg_type, .. } if *cfg_type == wanted));
         self

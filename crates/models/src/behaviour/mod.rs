@@ -41,9 +41,9 @@ pub enum Handling {
 pub enum Numbering {
     /// Densely over the offered features, as QEMU, Firecracker and Cloud Hypervisor.
     Dense,
-    /// As the specification numbers them, with gaps of size 0.
+    /// By the specification's fixed numbers, with gaps of size 0.
     Fixed,
-    /// Densely over the accepted features, as Alioth; those that are left over complete what comes, and do nothing.
+    /// Densely over the accepted features, as Alioth; the surplus queues complete every request without effect.
     Negotiated,
 }
 
@@ -99,7 +99,7 @@ impl Costs {
     }
 }
 
-/// Everything about a device that a test may choose.
+/// Everything that a test may choose about a device.
 #[derive(Debug, Clone)]
 pub struct Behaviour {
     /// `None` for a balloon.
@@ -109,7 +109,7 @@ pub struct Behaviour {
     pub device_id: u16,
     pub revision: u8,
     pub features: u64,
-    /// Bits that only the legacy interface offers, where there is one.
+    /// Feature bits that only the legacy interface offers.
     pub legacy_features: u64,
     pub numbering: Numbering,
     /// Its registers are on MMIO, and there is no PCI function.
@@ -131,7 +131,7 @@ pub struct Behaviour {
     /// Maximum delay of an interrupt in nanoseconds; the schedule chooses.
     pub interrupt_delay: u64,
     pub schedule: Schedule,
-    /// How long the host works on a request; `None`: `service` says.
+    /// How long the host works on a request; `None`: see `service`.
     pub costs: Option<Costs>,
     /// Deviations from the specification, and choices that it leaves open.
     pub quirks: Quirks,
@@ -154,7 +154,7 @@ pub struct Behaviour {
     pub removed_after: Option<u64>,
     /// Register reads, counted from 0 over the device's life, in whose answer these bits are inverted.
     pub twists: Vec<(u64, u32)>,
-    /// The same for reads of configuration space.
+    /// As `twists`, for reads of configuration space.
     pub config_twists: Vec<(u64, u32)>,
     /// Bytes of configuration space that are wrong from the start: offset and value.
     pub config_patches: Vec<(u8, u8)>,
@@ -164,7 +164,7 @@ pub struct Behaviour {
     pub batches: bool,
     /// Used length that each completion claims.
     pub claims: u32,
-    /// Completions after which the lie is told.
+    /// Completions after which the device tells the lie.
     pub lie: Option<(u64, Lie)>,
     /// Completions after which the device stalls.
     pub stalls_after: Option<u64>,
@@ -178,7 +178,7 @@ pub struct Behaviour {
     pub moves: Option<(u64, u64)>,
     /// The bug that the device has, if any.
     pub bug: Option<Bug>,
-    /// What a hostile driver can do to it.
+    /// A weakness against hostile drivers.
     pub weakness: Option<Weakness>,
     /// A wrong `num_queues`.
     pub num_queues: Option<u16>,
@@ -191,8 +191,8 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// A device that follows the specification to the letter: MSI-X with 8 vectors, every feature of the balloon's
-    /// basic operation, requests served after 20 µs.
+    /// A device that strictly follows the specification: MSI-X with 8 vectors, every feature of the balloon's basic
+    /// operation, requests served after 20 µs.
     pub fn conforming() -> Self {
         Self {
             entropy: None,
@@ -266,7 +266,8 @@ impl Behaviour {
     pub fn on_mmio(self) -> Self {
         const BUS_MASTER: u16 = 1 << 2;
         let mmio = Some(MmioRegisters::modern());
-        // A device without ISR byte on PCI has its bits here; otherwise the driver could not tell why it interrupts.
+        // On MMIO it has the interrupt status even without an ISR byte on PCI: otherwise the driver could not tell why
+        // it interrupts.
         let quirks = Quirks { no_isr: false, ..self.quirks };
         Self { mmio, quirks, pin: true, command: BUS_MASTER, ..self.with_vectors(None) }
     }
@@ -292,18 +293,18 @@ impl Behaviour {
         Self { entropy: Some(Entropy::new(seed)), device_id, features, layout, ..self }
     }
 
-    /// A block device of 64 sectors, each of which has bytes of its own.
+    /// A block device of 64 sectors, each with distinct bytes.
     pub fn block(self, read_only: bool) -> Self {
         let disk = (0..64 * 512_u32).map(|at| (at / 512 * 7 + at) as u8).collect();
         self.of_type(Other::Block { disk, read_only })
     }
 
-    /// A console with room for two ports, of which it has one.
+    /// A console with one port, and room for two.
     pub fn console(self) -> Self {
         self.of_type(Other::Console { printed: Vec::new(), messages: Vec::new() })
     }
 
-    /// A network device to which nobody sends.
+    /// A network device that receives nothing.
     pub fn network(self) -> Self {
         self.of_type(Other::Network { sent: Vec::new() })
     }
@@ -337,7 +338,7 @@ impl Behaviour {
         self.bug == Some(bug)
     }
 
-    /// A reset: the entropy of a device with that bug starts over.
+    /// A reset: with the bug for it, the entropy sequence starts over.
     pub(crate) fn forget(&mut self) {
         if self.has(Bug::RandomStartsOver) {
             self.entropy.iter_mut().for_each(Entropy::start_over);

@@ -1,4 +1,4 @@
-//! Block, console and network devices on the device's side, as small as they can be (virtio 1.4, 5.1 to 5.3).
+//! Minimal block, console and network devices (virtio 1.4, 5.1 to 5.3).
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -22,11 +22,11 @@ enum Status {
 /// A device other than a balloon or an entropy source.
 #[derive(Debug, Clone)]
 pub enum Other {
-    /// Its sectors, and whether it can only be read.
+    /// Its sectors, and whether it is read-only.
     Block { disk: Vec<u8>, read_only: bool },
-    /// A console with one port, and what waits for room in the control queue.
+    /// A console with one port, and the messages waiting for room in the control queue.
     Console { printed: Vec<u8>, messages: Vec<Vec<u8>> },
-    /// A network device, and the frames that it was given.
+    /// A network device, and the frames sent by it.
     Network { sent: Vec<Vec<u8>> },
 }
 
@@ -62,7 +62,7 @@ impl Other {
         }
     }
 
-    /// What its queues are for.
+    /// The purposes of its queues.
     pub(crate) const fn queues(&self) -> &'static [Purpose] {
         match self {
             Self::Block { .. } => &[Purpose::Served],
@@ -99,7 +99,7 @@ impl Other {
         }
     }
 
-    /// Does what a request asks for. Returns the number of bytes written.
+    /// Executes a request. Returns the number of bytes written.
     pub(crate) fn serve(&mut self, purpose: Purpose, request: &Request, bug: Option<Bug>, bus: &Bus) -> u32 {
         let room: usize = parts(request).map(|(_, length)| length as usize).sum();
         match self {
@@ -139,7 +139,7 @@ impl Other {
         match self {
             Self::Console { messages, .. } if index == 2 && !messages.is_empty() => Some(messages.remove(0)),
             Self::Console { .. } if index == 0 && bug == Some(Bug::ReceivesNothing) => Some(Vec::new()),
-            // A header that says that the frame takes no buffer.
+            // A header whose `num_buffers` is 0.
             Self::Network { .. } if index == 0 && bug == Some(Bug::ReceivedHeadersAreEmpty) => Some(vec![0; 80]),
             _ => None,
         }
@@ -204,13 +204,13 @@ fn serve_block(disk: &mut [u8], read_only: bool, request: &Request, room: usize,
     room as u32 - without
 }
 
-/// The memory that a request lends to be written: addresses and lengths.
+/// The writable parts of a request: addresses and lengths.
 fn parts(request: &Request) -> impl Iterator<Item = (u64, u32)> + '_ {
     let writable = request.chain.iter().filter(|(_, d)| d.flags & (WRITE | INDIRECT) == WRITE);
     writable.map(|(_, d)| (d.address, d.length))
 }
 
-/// Writes bytes to the front of a request's memory, as far as there is room: how many.
+/// Writes bytes to the front of a request's memory, as many as fit. Returns their number.
 pub(crate) fn write(request: &Request, bytes: &[u8], bus: &Bus) -> u32 {
     let mut left = bytes;
     for (address, length) in parts(request) {

@@ -13,8 +13,8 @@ pub struct Quirks {
     pub long: Long,
     /// How it treats a chain.
     pub chains: Chains,
-    /// A chain that the device does not read in full is no misstep: the driver may be probing. The host does not take
-    /// the frames that were not read.
+    /// A chain that the device does not read completely is not a misstep: the driver may be probing. The host does not
+    /// take the unread frames.
     pub forgives_chains: bool,
     /// Guest memory is backed by huge pages: the host reclaims one only if all its frames come in one request.
     pub huge_pages: bool,
@@ -31,9 +31,9 @@ pub struct Quirks {
     pub reporting_size: u16,
     /// `free_page_hint_cmd_id` reads as STOP while a round is open.
     pub stop_while_hinting: bool,
-    /// How many queues of a VMM-specific feature there are behind all others.
+    /// Number of queues of VMM-specific features after all others.
     pub own_queues: u16,
-    /// The length of the device configuration, where it is not what the offered features make it.
+    /// The length of the device configuration, if it does not follow from the offered features.
     pub config_length: Option<u64>,
     /// The device itself counts frames into `actual`, besides what the driver writes.
     pub counts_actual: bool,
@@ -77,7 +77,7 @@ pub struct RegisterQuirks {
 }
 
 impl RegisterQuirks {
-    /// None.
+    /// No quirks.
     pub const NONE: Self = Self {
         bare_bar_sizes: false,
         silent_until_driver: false,
@@ -127,7 +127,7 @@ pub enum Chains {
 pub enum Discards {
     /// One by one.
     Each,
-    /// Neighbours in the request that are adjacent in memory together.
+    /// Together, if adjacent in the request and in memory.
     Adjacent,
     /// The request is sorted first.
     Sorted,
@@ -145,7 +145,7 @@ pub enum ActualWrites {
 }
 
 impl Quirks {
-    /// No quirks: the device serves what it must, and accepts `actual` only as a whole.
+    /// No quirks: the device serves what the specification requires, and accepts `actual` only as a whole.
     pub(crate) const NONE: Self = Self {
         longest_descriptor: 1024,
         long: Long::Lost,
@@ -180,7 +180,7 @@ impl Quirks {
         if lost { None } else { Some(!(long || chain && self.chains == Chains::HeadOnly)) }
     }
 
-    /// The frame numbers that the device takes of a request.
+    /// The frame numbers that the device reads from a request.
     pub(crate) fn pfns(&self, request: &Request) -> Vec<u32> {
         let readable = request.chain.iter().filter(|(_, d)| d.flags & (WRITE | INDIRECT) == 0);
         let (mut taken, mut at) = (Vec::new(), 0);

@@ -1,6 +1,6 @@
 //! Choices that a device makes: how long a request takes, which one is finished first, when an interrupt arrives.
 
-/// A finite list of choices, used round and round. proptest makes and shrinks it; the default always chooses 0.
+/// A finite list of choices, used cyclically. proptest generates and shrinks it; the default always chooses 0.
 #[derive(Debug, Clone, Default)]
 pub struct Schedule {
     choices: Vec<u16>,

@@ -1,4 +1,4 @@
-//! What a hostile driver can do to a device: the violation that it does not stand, and the harm that comes of it.
+//! A device's weakness against hostile drivers: a violation that it does not survive, and the resulting harm.
 
 /// A violation that a device does not survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,17 +10,17 @@ pub struct Weakness {
     pub harm: Harm,
 }
 
-/// What becomes of the device.
+/// The effect on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
-    /// It loops: it does nothing any more, and takes no reset.
+    /// It loops forever, and ignores resets.
     Spins,
-    /// Its VMM ends: all registers read as ones.
+    /// Its VMM exits: all registers read as ones.
     Dies,
-    /// It uses no buffer any more, a reset or not.
+    /// It uses no buffer any more, even after a reset.
     StaysDead,
-    /// It uses no buffer until it is reset, and does not ask for that.
+    /// It uses no buffer until it is reset, but does not request a reset.
     Stalls,
-    /// It writes where it must not, and goes on.
+    /// It writes to wrong memory, and continues.
     Overwrites,
 }

@@ -13,7 +13,7 @@ use crate::world::{Bus, HostSide};
 impl Balloon {
     pub(crate) fn config_read(&mut self, offset: u16, width: u8, bus: &mut Bus) -> u32 {
         if self.behaviour.mmio.is_some() {
-            // It is on no PCI bus.
+            // It is not on a PCI bus.
             return u32::MAX >> (32 - 8 * u32::from(width));
         }
         if self.gone() {
@@ -37,7 +37,7 @@ impl Balloon {
         }
     }
 
-    /// Whether an access to the data of the window in configuration space is one to a virtio structure (4.1.4.9.2).
+    /// Whether an access through the window in configuration space hits a virtio structure (4.1.4.9.2).
     fn may_select(&self, selected: &Selected, offset: u16, width: u8, bus: &mut Bus) -> bool {
         let Selected { bar, offset: at, length } = *selected;
         let aligned = [1, 2, 4].contains(&length) && at.is_multiple_of(length.into());
@@ -88,13 +88,13 @@ impl Balloon {
 
     /// The wrong answer to a read of this register, if one is due.
     fn register_lie(&mut self, bar: u8, offset: u64) -> Option<u32> {
-        // The registers on MMIO are in no BAR.
+        // MMIO registers are not in a BAR.
         let (structure, at) = self.behaviour.layout.find(bar, offset).filter(|_| self.behaviour.mmio.is_none())?;
         let here = |lie: &&mut RegisterLie| lie.structure == structure && lie.offset == at;
         self.behaviour.register_lies.iter_mut().filter(here).find_map(RegisterLie::answer)
     }
 
-    /// The true answer of a register.
+    /// The true value of a register.
     fn answer(&mut self, bar: u8, offset: u64, width: u8, bus: &mut Bus) -> u32 {
         if self.behaviour.mmio.is_some() {
             return self.read_mmio(offset, width, bus);
@@ -338,7 +338,7 @@ impl Balloon {
         &self.common.queues[usize::from(index)]
     }
 
-    /// Requests in the device's hands and PFN requests published and not taken.
+    /// Requests that the device holds, and published PFN requests that it has not taken.
     pub fn outstanding(&self, bus: &Bus) -> usize {
         let pfn_queues = self.common.queues.iter().filter(|q| matches!(q.purpose, Purpose::Inflate | Purpose::Deflate));
         pfn_queues.map(|q| q.in_flight.len() + usize::from(q.waiting(bus))).sum()
@@ -371,7 +371,7 @@ impl Balloon {
         self.behaviour.schedule.below(self.behaviour.interrupt_delay + 1)
     }
 
-    /// Whether the function pulls its interrupt line.
+    /// Whether the function asserts its interrupt line.
     pub(crate) fn pulls_line(&self) -> bool {
         self.behaviour.pin && !self.gone() && self.interrupts.pulls_line(&self.config)
     }
@@ -384,7 +384,7 @@ impl Balloon {
     }
 }
 
-/// A value with the bits inverted that twists name for this read.
+/// The value with bits inverted if a twist is set for this read.
 fn twist(value: u32, twists: &[(u64, u32)], read: u64) -> u32 {
     twists.iter().filter(|(at, _)| *at == read).fold(value, |value, (_, bits)| value ^ bits)
 }

@@ -11,7 +11,7 @@ const INTERRUPT_LINE: u16 = 0x3c;
 const FIRST_CAPABILITY: u8 = 0x40;
 /// Bits of the status register that a write of 1 clears.
 const STATUS_RW1C: u16 = 0xf900;
-/// A status bit set from the start, so that a driver that clears it by accident shows: received master abort.
+/// A status bit set from the start (received master abort), to detect a driver that clears it by accident.
 const RECEIVED_MASTER_ABORT: u16 = 1 << 13;
 
 const IO_ENABLE: u16 = 1 << 0;
@@ -30,7 +30,7 @@ pub struct ConfigModel {
     msix: Option<u16>,
     /// The capability with the window to BARs.
     access: Option<u16>,
-    /// Whether BARs answer all ones with their size alone, and which were written with all ones last.
+    /// Whether BARs return only their size after all ones, and the BARs whose last write was all ones.
     bare_bar_sizes: bool,
     sizing: [bool; 6],
 }
@@ -96,7 +96,7 @@ impl ConfigModel {
                 Bar::Memory64(size) => {
                     let at = memory.next_multiple_of(size as u32);
                     memory = at + size as u32;
-                    // Above 4 GiB, so that a driver that forgets the upper half shows.
+                    // Above 4 GiB, to detect a driver that forgets the upper half.
                     self.assigned[index + 1] = 8;
                     at | 0xc
                 }

@@ -1,5 +1,5 @@
 //! Free page hinting on the device's side (virtio 1.4, 5.5.6.5): the command that asks for hints, and the driver's
-//! answers. It holds the driver to the protocol, and reclaims the memory behind each hinted frame, as some hosts do.
+//! answers. It checks the driver's protocol, and reclaims the memory behind each hinted frame, as some hosts do.
 
 use std::collections::BTreeSet;
 
@@ -8,49 +8,48 @@ use crate::queue::{INDIRECT, Request, WRITE};
 use crate::world::Bus;
 use crate::world::{GuestSide, HostSide};
 
-/// No more hints, what was hinted stays; and the same of a driver's round.
+/// From the host: stop hinting, hinted frames stay. From the driver: the round is over.
 pub(crate) const STOP: u32 = 0;
-/// What was hinted may be used again.
+/// Hinted frames may be used again.
 pub(crate) const DONE: u32 = 1;
 
-/// How far both sides have got.
+/// The state of both sides.
 #[derive(Debug, Default)]
 pub struct Hints {
     command: u32,
-    /// Commands that have stood there since the last reset.
+    /// Commands given since the last reset.
     given: BTreeSet<u32>,
-    /// What the driver read last.
+    /// The command that the driver read last.
     seen: u32,
-    /// The round that the driver opened last, unless it has read since that the host is done.
+    /// The round that the driver opened last, unless it has read DONE since.
     opened: Option<u32>,
-    /// The driver has read that the host is done, and an opening that was published before that may still be in the
-    /// queue.
+    /// The driver has read DONE, but an opening that it published before may still be in the queue.
     opening_before_done: bool,
     /// The round that is open.
     open: Option<u32>,
     /// Commands that came from the driver.
     pub commands: Vec<u32>,
-    /// Frames hinted in a round that was the host's when the hint came, all rounds together.
+    /// Frames hinted in rounds that were current when the hint came, in total.
     pub heeded: u64,
     /// The longest hint, in frames.
     pub longest: usize,
 }
 
 impl Hints {
-    /// The host gives a command.
+    /// The host sets a command.
     pub fn give(&mut self, command: u32) {
         self.command = command;
         self.given.insert(command);
     }
 
-    /// The device is reset: rounds begin anew, and what the driver has is its own.
+    /// The device is reset: rounds start over, and the driver owns the frames that it holds.
     pub(crate) fn reset(&mut self, bus: &mut Bus) {
         let (commands, heeded, longest) = (std::mem::take(&mut self.commands), self.heeded, self.longest);
         *self = Self { command: STOP, commands, heeded, longest, ..Self::default() };
         bus.ram.hints_count = false;
     }
 
-    /// The driver reads the command. QEMU says STOP while a round is under way.
+    /// The driver reads the command. In QEMU it reads STOP while a round is open.
     pub fn read(&mut self, stop_while_open: bool, bus: &mut Bus) -> u32 {
         let under_way = stop_while_open && self.open == Some(self.command);
         self.seen = if under_way { STOP } else { self.command };
@@ -62,7 +61,7 @@ impl Hints {
         self.seen
     }
 
-    /// Takes a buffer from the driver. `at_once`: it was published just now, so the driver knew what it has read.
+    /// Takes a buffer from the driver. `at_once`: it was just published, so the driver knew the last command it read.
     pub fn take(&mut self, request: &Request, at_once: bool, bus: &mut Bus) {
         let parts = || request.chain.iter().map(|(_, descriptor)| descriptor).filter(|d| d.flags & INDIRECT == 0);
         if parts().any(|part| part.flags & WRITE == 0) {
@@ -114,7 +113,7 @@ impl Hints {
         self.open = Some(command);
     }
 
-    /// At rest no round is open, and when the host is done the driver has nothing.
+    /// When idle, no round is open, and after DONE the driver holds no frames.
     pub fn check_idle(&self, bus: &mut Bus) {
         if let Some(open) = self.open {
             bus.misstep("BAL-HINT-06", format!("round {open:#x} is not closed"));
@@ -138,7 +137,7 @@ fn take_hinted(pfn: u32, bus: &mut Bus) {
     bus.ram.discard(pfn);
 }
 
-/// The device returns a hint. Nobody may have touched its frames in the meantime.
+/// The device returns a hint. Its frames must be untouched.
 pub(crate) fn finish_hinted(request: &Request, bus: &mut Bus) {
     if request.chain.iter().any(|(_, descriptor)| descriptor.flags & (WRITE | INDIRECT) == 0) {
         return;

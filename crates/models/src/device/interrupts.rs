@@ -1,4 +1,4 @@
-//! How a function interrupts: by MSI-X messages while those are enabled, else by its line and the ISR byte.
+//! A function's interrupts: MSI-X messages while enabled, else its line and the ISR byte.
 
 use crate::behaviour::Behaviour;
 use crate::bug::Bug;
@@ -31,7 +31,7 @@ impl Interrupts {
         self.isr = 0;
     }
 
-    /// Pulls the line until somebody reads the ISR byte.
+    /// Asserts the line until the ISR byte is read.
     pub(crate) fn pull(&mut self) {
         self.isr = ISR_CONFIG;
     }
@@ -45,7 +45,7 @@ impl Interrupts {
         (isr | junk).into()
     }
 
-    /// The same bits as `InterruptStatus`, which reading leaves alone (4.2.2).
+    /// The same bits as `InterruptStatus`, which reading does not clear (4.2.2).
     pub(crate) fn read_status(&self) -> u32 {
         let junk = if self.bug == Some(Bug::IsrHasJunk) && self.isr != 0 { 0x40 } else { 0 };
         (self.isr | junk).into()
@@ -108,7 +108,7 @@ impl Interrupts {
         self.raise_vector(vector, delay, config, bus);
     }
 
-    /// The ISR byte's queue bit, for no reason.
+    /// Sets the ISR byte's queue bit for no reason.
     pub(crate) fn set_isr_early(&mut self) {
         self.set_isr(ISR_QUEUE);
     }
@@ -119,12 +119,12 @@ impl Interrupts {
         }
     }
 
-    /// Whether the function would pull its line: Interrupt Status in the PCI status register.
+    /// Whether an INTx interrupt is pending: Interrupt Status in the PCI status register.
     pub(crate) fn asserted(&self, config: &ConfigModel) -> bool {
         self.isr != 0 && !config.msix_enabled() && self.bug != Some(Bug::InterruptStatusIsNeverSet)
     }
 
-    /// Everything at once, for no reason.
+    /// Raises everything at once, for no reason.
     pub(crate) fn raise_all(&mut self, config: &ConfigModel, bus: &mut Bus) {
         self.set_isr(ISR_QUEUE);
         let vectors = self.msix.as_ref().map_or(0, MsixTable::len) as u16;
@@ -140,7 +140,7 @@ impl Interrupts {
         }
     }
 
-    /// Sends what was raised while masked and is masked no more.
+    /// Sends messages that were raised while masked and are now unmasked.
     pub(crate) fn send_pending(&mut self, config: &ConfigModel, bus: &mut Bus) {
         if config.msix_enabled() {
             for message in self.msix.iter_mut().flat_map(|table| table.release_pending(config.msix_all_masked())) {
@@ -149,7 +149,7 @@ impl Interrupts {
         }
     }
 
-    /// Whether the line is pulled, for a function that has one.
+    /// Whether the line is asserted, for a function that has one.
     pub(crate) fn pulls_line(&self, config: &ConfigModel) -> bool {
         self.isr != 0 && !config.msix_enabled() && !config.intx_disabled()
     }

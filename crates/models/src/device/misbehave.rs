@@ -16,12 +16,12 @@ impl Balloon {
         self.behaviour.has(bug)
     }
 
-    /// Suffers what the driver's last violation does to it.
+    /// Applies the harm of the driver's last violation.
     pub(crate) fn suffer(&mut self, bus: &mut Bus) {
         match bus.take_harm() {
             None => {}
             Some(Harm::Dies) => self.unplug(),
-            // The third word of the driver's memory, which is no ring's.
+            // The third word of the driver's memory, which is not in a ring.
             Some(Harm::Overwrites) => bus.ram.scribble(2, 0xeeee),
             Some(harm) => self.harmed = Some(harm),
         }

@@ -15,6 +15,7 @@ mod requests;
 pub use hints::Hints;
 pub use pages::take_reported;
 
+use crate::Bug;
 use crate::behaviour::{Behaviour, Harm, next_random};
 use crate::device::common::CommonConfig;
 use crate::device::config_space::ConfigModel;
@@ -112,8 +113,12 @@ impl Balloon {
     /// The host wants a balloon of `pages`.
     pub fn set_target(&mut self, pages: u32, bus: &mut Bus) {
         self.num_pages = pages;
-        self.common.generation = self.common.generation.wrapping_add(1);
-        self.raise_config(bus);
+        if !self.behaviour.has(Bug::GenerationStays) {
+            self.common.generation = self.common.generation.wrapping_add(1);
+        }
+        if !self.behaviour.has(Bug::TargetsAreSilent) {
+            self.raise_config(bus);
+        }
     }
 
     /// A host that keeps changing its mind sets its next target, which may be the same.
@@ -151,6 +156,9 @@ impl Balloon {
 
     /// The host asks for fresh statistics: the device returns the buffer. `false` if it has none.
     pub fn request_statistics(&mut self, bus: &mut Bus) -> bool {
+        if self.behaviour.has(Bug::StatisticsAreKept) {
+            return false;
+        }
         let Some(request) = self.statistics.take() else { return false };
         let index = self.queue_of(Purpose::Statistics).expect("a request came from it");
         self.complete(index, &[request], bus);
@@ -192,7 +200,7 @@ impl Balloon {
         self.interrupts.pull();
     }
 
-    /// Checks that at rest no buffer waits for a missing kick.
+    /// Checks that no buffer waits for a missing kick while idle.
     pub fn check_idle(&mut self, bus: &mut Bus) {
         if self.gone() || !self.common.live() {
             return;

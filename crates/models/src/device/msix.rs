@@ -68,7 +68,7 @@ impl MsixTable {
         (0..u64::from(width) * 8).fold(0, |bits, i| bits | u32::from(bit(offset * 8 + i)) << i)
     }
 
-    /// Raises a vector: the message to send now, or nothing while it is masked and so pending.
+    /// Raises a vector. Returns the message to send, or `None` if it is masked and becomes pending.
     pub(crate) fn raise(&mut self, vector: u16, all_masked: bool) -> Option<MsiMessage> {
         let entry = self.entries.get_mut(usize::from(vector))?;
         if entry.masked || all_masked {

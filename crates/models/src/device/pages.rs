@@ -9,7 +9,7 @@ pub(crate) fn pfns(request: &Request) -> Vec<u32> {
     request.bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
 }
 
-/// The host takes a frame, which must be the driver's to give, or [`HostSide::Unknown`].
+/// The host takes a frame, which the driver must own, or [`HostSide::Unknown`].
 ///
 /// `away`: the host can reclaim the memory behind it.
 pub(crate) fn take_inflated(pfn: u32, away: bool, bus: &mut Bus) {
@@ -64,7 +64,7 @@ pub fn take_reported(pfn: u32, bus: &mut Bus) {
     bus.ram.set_host_side(pfn, HostSide::Reporting);
     match bus.ram.poison {
         None => bus.ram.discard(pfn),
-        // It keeps what it is said to hold.
+        // It must keep the announced value.
         Some(_) if bus.ram.is_poisoned(pfn) => {}
         Some(value) => bus.misstep("BAL-REPORT-02", format!("report of {pfn:#x}, which does not hold {value:#x}")),
     }

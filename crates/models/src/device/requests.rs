@@ -79,7 +79,7 @@ impl Balloon {
         over(self.behaviour.stalls_after) || self.common.needs_reset() || self.harmed.is_some()
     }
 
-    /// Takes what is available on a queue.
+    /// Takes all available requests of a queue.
     fn handle_kick(&mut self, index: u16, bus: &mut Bus) {
         let masters = self.masters_bus();
         let queue = &mut self.common.queues[usize::from(index)];
@@ -126,7 +126,7 @@ impl Balloon {
         if self.statistics.is_some() {
             bus.misstep("BAL-STATS-01", "a second statistics buffer");
         }
-        // An entry has 10 bytes, and the specification counts in 6.
+        // An entry has 10 bytes, but the specification requires a multiple of 6.
         if request.bytes.is_empty() || !request.bytes.len().is_multiple_of(30) {
             bus.misstep("BAL-STATS-05", format!("statistics of {} bytes", request.bytes.len()));
         }
@@ -155,7 +155,7 @@ impl Balloon {
         self.accept(index, request, cost, bus);
     }
 
-    /// Has a request in hand, which takes its time: before the kick's store returns, or after all that came before it.
+    /// Accepts a request, which takes time: before the kick's store returns, or after all earlier requests.
     fn accept(&mut self, index: u16, mut request: Request, cost: u64, bus: &mut Bus) {
         if self.behaviour.costs.is_some() {
             if self.behaviour.handling == Handling::AtOnce {
@@ -230,8 +230,7 @@ impl Balloon {
         self.stumble(bus);
     }
 
-    /// Does what an entropy source or another device than a balloon does with a request: how many bytes it says it
-    /// wrote.
+    /// Serves a request as a device other than a balloon. Returns the number of bytes that it claims to have written.
     fn serve(&mut self, index: u16, request: &Request, claims: u32, bus: &Bus) -> u32 {
         let (bug, purpose) = (self.behaviour.bug, self.queue(index).purpose);
         match (&mut self.behaviour.entropy, &mut self.behaviour.other) {
@@ -261,7 +260,7 @@ impl Balloon {
         }
     }
 
-    /// Has done what a request asks for.
+    /// Applies the effects of a request.
     fn finish(&mut self, index: u16, request: &Request, bus: &mut Bus) {
         self.queue(index).check_unchanged(request, bus);
         let purpose = self.queue(index).purpose;
@@ -363,7 +362,7 @@ impl Balloon {
         }
         let stalled = self.stalled();
         let kicks = self.common.queues.iter().filter_map(|q| q.kicked);
-        // Where requests are used in order, those behind the first wait for it.
+        // With `IN_ORDER`, later requests wait for the first.
         let most = if self.common.accepted() & feature::IN_ORDER != 0 { 1 } else { usize::MAX };
         let in_flight = self.common.queues.iter().flat_map(|q| q.in_flight.iter().take(most));
         let requests = in_flight.map(|r| r.due).filter(|_| !stalled);

@@ -17,7 +17,7 @@ pub struct Frames {
     machine: Machine,
     allocator: Allocator<'static>,
     held: VecDeque<FrameRun>,
-    /// Whether frames can be marked.
+    /// Whether the platform can mark frames.
     pub marking: bool,
 }
 
@@ -49,7 +49,7 @@ impl Frames {
         self.allocator.counts().free_regions
     }
 
-    /// Of these, the ones of which the host has not been told.
+    /// Those of them that were not reported to the host.
     pub fn unreported_regions(&self) -> u64 {
         self.allocator.unreported() / u64::from(REGION_FRAMES)
     }
@@ -66,7 +66,7 @@ impl Frames {
         self.held.iter().map(|r| u64::from(r.count())).sum()
     }
 
-    /// Frames that the driver has taken and neither given back nor confirmed.
+    /// Frames that the driver has taken but neither returned nor confirmed.
     pub fn in_flight(&self) -> u64 {
         self.machine.bus(|bus| bus.ram.count_guest(GuestSide::Driver))
     }
@@ -76,7 +76,7 @@ impl Frames {
     pub fn expect_whole(&self) {
         self.allocator.check().expect("consistent records");
         let counts = self.allocator.counts();
-        assert_eq!(counts.history.refusals, 0, "the allocator refused what the driver asked");
+        assert_eq!(counts.history.refusals, 0, "the allocator refused a request of the driver");
         assert_eq!(counts.used, self.held() + self.in_flight(), "used = held + in flight");
         assert_eq!(counts.ballooned, self.machine.bus(|bus| bus.ram.count_guest(GuestSide::Ballooned)));
         assert_eq!(counts.free + counts.used + counts.ballooned + counts.reserved, counts.total);
@@ -196,7 +196,7 @@ impl ReportFrames for Frames {
         self.refuse_host_side(run, HostSide::Hinting, "BAL-HINT-07");
         self.check_contents(run);
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release_reported");
-        // A region in parts, some of which went to the host, is not tracked.
+        // A partly released region is not tracked.
         let whole = |first: &u32| first.is_multiple_of(REGION_FRAMES) && first + REGION_FRAMES - 1 <= run.last().0;
         let regions = run.pfns().map(|pfn| pfn.0).filter(whole);
         self.machine.bus(|bus| regions.for_each(|first| bus.ram.note_reported(first)));
@@ -229,7 +229,7 @@ impl FrameContents for Frames {
                     bus.misstep("FRAMES", format!("fill of {pfn:#x}, which is {:?}", bus.ram.guest_side(pfn)));
                 }
                 bus.ram.fill(pfn, byte);
-                // From now on the host has something behind it.
+                // From now on the host backs it.
                 bus.ram.note_used(pfn);
             }
         });
@@ -250,7 +250,7 @@ impl FrameContents for Frames {
 }
 
 impl Frames {
-    /// Looks at the word of each frame of a run, which is the driver's, that a mark is in.
+    /// Visits the word with the mark in each frame of a run, which the driver must own.
     fn each_word(&self, run: FrameRun, mut look: impl FnMut(&GuestMemoryMmap, GuestAddress, u64)) {
         self.machine.bus(|bus| {
             for pfn in run.pfns() {
@@ -267,8 +267,8 @@ impl Frames {
         self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.settle(pfn.0, side)));
     }
 
-    /// The driver gives frames to the kernel: what is in them matters where the host gave them back to be filled, or
-    /// leaves them out of a copy because they were hinted.
+    /// The driver gives frames to the kernel. Their contents matter if they must be filled after their return from the
+    /// host, or if the host may skip them in a copy because they were hinted.
     fn check_contents(&self, run: FrameRun) {
         self.machine.bus(|bus| {
             for pfn in run.pfns().map(|pfn| pfn.0) {
@@ -285,7 +285,7 @@ impl Frames {
         });
     }
 
-    /// The driver says where frames are: they must not be at `side` in the host's eyes.
+    /// The driver confirms or reclaims frames: they must not be in state `side` on the host.
     fn refuse_host_side(&self, run: FrameRun, side: HostSide, clause: &'static str) {
         self.machine.bus(|bus| {
             for pfn in run.pfns().map(|pfn| pfn.0) {

@@ -41,14 +41,14 @@ const STORM: u32 = 100;
 pub(crate) struct VectorEntry {
     pub name: String,
     pub message: Option<MsiMessage>,
-    /// `None` while it runs.
+    /// `None` while the handler runs.
     pub handler: Option<Handler<ModelRegisters>>,
     /// Another CPU is running the handler, and finishes only when it is waited for.
     pub elsewhere: bool,
     pub count: u64,
 }
 
-/// Everything that the machine is.
+/// The machine's state.
 pub(crate) struct State {
     pub bus: Bus,
     pub devices: BTreeMap<Bdf, Balloon>,
@@ -66,7 +66,7 @@ pub(crate) struct State {
     pub unmappable: Vec<u8>,
     /// Whether the platform reaches registers through configuration space.
     pub takes_config_windows: bool,
-    /// Requests to the platform that can be refused, and those that it refuses for no reason.
+    /// Number of refusable requests to the platform, and those to refuse for no reason.
     pub asked: u64,
     pub refused: Range<u64>,
 }
@@ -105,7 +105,7 @@ impl Machine {
         })))
     }
 
-    /// A machine with one balloon, and where that is.
+    /// A machine with one balloon, and its address.
     pub fn with_balloon(mib: u32, behaviour: Behaviour) -> (Self, Bdf) {
         let machine = Self::new(mib);
         let at = Bdf::new(0, 0, 5, 0).expect("a function number");
@@ -164,19 +164,19 @@ impl Machine {
         self.state().asked
     }
 
-    /// Looks at or changes a device.
+    /// Inspects or changes a device.
     pub fn balloon<T>(&self, at: Bdf, look: impl FnOnce(&mut Balloon, &mut Bus) -> T) -> T {
         let state = &mut *self.state();
         look(state.devices.get_mut(&at).expect("a balloon"), &mut state.bus)
     }
 
-    /// Looks at or changes every device.
+    /// Inspects or changes every device.
     pub fn each_balloon(&self, mut look: impl FnMut(&mut Balloon, &mut Bus)) {
         let state = &mut *self.state();
         state.devices.values_mut().for_each(|device| look(device, &mut state.bus));
     }
 
-    /// Looks at or changes the machine.
+    /// Inspects or changes the machine.
     pub fn bus<T>(&self, look: impl FnOnce(&mut Bus) -> T) -> T {
         look(&mut self.state().bus)
     }
@@ -192,7 +192,7 @@ impl Machine {
         self.state().vectors.values().map(|v| (v.name.clone(), v.count)).collect()
     }
 
-    /// Another CPU takes every vector's interrupt: the handlers are running from now on.
+    /// Another CPU takes every vector's interrupt: its handlers run from now on.
     pub fn interrupt_elsewhere(&self) {
         self.state().vectors.values_mut().for_each(|vector| vector.elsewhere = true);
     }
@@ -215,7 +215,7 @@ impl Machine {
         self.state().put_back(vec![(number, handler)]);
     }
 
-    /// How many vectors stand for a line.
+    /// Number of vectors attached to lines.
     pub fn lines_attached(&self) -> usize {
         self.state().vectors.values().filter(|v| v.message.is_none()).count()
     }
@@ -231,7 +231,7 @@ impl Machine {
         assert!(missteps.is_empty(), "missteps: {missteps:#?}");
     }
 
-    /// A moment passes: time, devices, interrupts.
+    /// Lets a moment pass: advances time, devices and interrupts.
     pub(crate) fn touch(&self, nanoseconds: u64) {
         let mut state = self.state();
         let stolen = state.devices.values().map(|d| d.behaviour.stolen).max().unwrap_or(0);

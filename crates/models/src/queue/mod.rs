@@ -34,22 +34,22 @@ pub struct QueueModel {
     /// The vector has been written and not read back since.
     pub vector_unread: bool,
     pub enabled: bool,
-    /// What `queue_enable` shows of a queue that a bug left enabled.
+    /// The value of `queue_enable` for a queue that a bug left enabled.
     pub shown_enabled: bool,
-    /// When the reset of this queue that is under way completes, in nanoseconds.
+    /// When the current reset of this queue completes, in nanoseconds.
     pub resetting: Option<u64>,
-    /// It was reset alone and not enabled since; `true` if it had a vector before.
+    /// It was reset individually and not enabled since; `true` if it had a vector before.
     pub idle: Option<bool>,
     pub halves: Halves,
     size: u16,
     /// The split ring.
     ring: Queue,
-    /// The packed ring, once the queue is enabled and if that is what was negotiated.
+    /// The packed ring, if negotiated, once the queue is enabled.
     packed: Option<PackedRing>,
     pub in_flight: Vec<Request>,
     pub kicks: u64,
     pub completed: u64,
-    /// How often it was reset alone.
+    /// How often it was reset individually.
     pub resets: u64,
     /// When a pending kick is handled, in nanoseconds.
     pub kicked: Option<u64>,
@@ -106,7 +106,7 @@ impl QueueModel {
         }
     }
 
-    /// Completes the reset of this queue alone and returns the requests it drops; `None` if none is due.
+    /// Completes an individual reset of this queue and returns the requests it drops; `None` if none is due.
     pub(crate) fn finish_reset(&mut self, now: u64) -> Option<Vec<Request>> {
         self.resetting.filter(|due| *due <= now)?;
         let had_vector = self.vector != NO_VECTOR;
@@ -163,7 +163,7 @@ impl QueueModel {
         [(driver.1, driver.2), (device.1, device.2)]
     }
 
-    /// The driver's progress, in the form in which a kick carries it.
+    /// The driver's progress, as encoded in a kick.
     pub(crate) fn published(&self, bus: &Bus) -> u16 {
         match &self.packed {
             Some(ring) => ring.published(bus),
@@ -253,7 +253,7 @@ impl QueueModel {
         bus.ram.memory().load::<u16>(GuestAddress(at), Ordering::Acquire).expect("ring in RAM")
     }
 
-    /// Writes useless kick suppression: these flags, and an event index that is far away.
+    /// Writes useless kick suppression: these flags, and a distant event index.
     pub fn suppress(&self, flags: u16, bus: &Bus) {
         let [_, (device, length)] = self.driver_and_device_areas();
         let at = if self.packed.is_some() { device + 2 } else { device };

@@ -1,5 +1,5 @@
-//! The device side of a packed ring; rust-vmm has none. It checks the driver's writes, and that the driver leaves
-//! exposed descriptors alone. It advances by single steps, unlike the driver's arithmetic.
+//! The device side of a packed ring; rust-vmm has none. It checks the driver's writes, and that the driver does not
+//! change exposed descriptors. It advances by single steps, unlike the driver's arithmetic.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -34,7 +34,7 @@ pub struct PackedRing {
     next_used: Position,
     /// Each descriptor as it was when the device first saw it, until its place is returned to the driver.
     exposed: Vec<Option<Descriptor>>,
-    /// Where a lie left what looks like an available descriptor on the next lap. The driver cannot write there again.
+    /// Where a lie left an apparently available descriptor for the next lap. The driver cannot write there again.
     forged: Option<u16>,
 }
 
@@ -68,7 +68,7 @@ impl PackedRing {
         self.areas[0] + 16 * u64::from(offset)
     }
 
-    /// The descriptor at an address: `flags` and `next` stand for flags and buffer id.
+    /// The descriptor at an address; `next` holds the buffer ID.
     fn descriptor(at: u64, bus: &Bus) -> Option<Descriptor> {
         let memory = bus.ram.memory();
         let flags = memory.load::<u16>(GuestAddress(at.checked_add(14)?), Ordering::Acquire).ok()?;
@@ -90,7 +90,7 @@ impl PackedRing {
         (available == wrap && used != wrap).then_some(descriptor)
     }
 
-    /// How far the driver has got, as a kick says it: the offset and, as the top bit, the wrap counter.
+    /// The driver's progress, as encoded in a kick: the offset and, as the top bit, the wrap counter.
     pub(crate) fn published(&self, bus: &Bus) -> u16 {
         let mut position = self.next_available;
         for _ in 0..self.size {
@@ -113,7 +113,7 @@ impl PackedRing {
         chains
     }
 
-    /// Takes what is available, and asks to be kicked for more.
+    /// Takes all available requests, and asks for a kick at the next.
     pub fn take_available(&mut self, in_flight: &[Request], bus: &mut Bus) -> Vec<Request> {
         let mut taken: Vec<Request> = Vec::new();
         loop {
@@ -210,7 +210,7 @@ impl PackedRing {
         }
     }
 
-    /// Reads the readable bytes of a request; `None` if its memory is not the driver's to lend.
+    /// Reads the readable bytes of a request; `None` if the driver does not own its memory.
     fn read(&self, request: &mut Request, bus: &mut Bus) -> Option<()> {
         let mut seen_writable = false;
         for (_, descriptor) in request.chain.iter().filter(|(_, d)| d.flags & INDIRECT == 0) {
@@ -230,7 +230,7 @@ impl PackedRing {
         Some(())
     }
 
-    /// Whether the driver left a request's buffers and table alone since the device took it.
+    /// Checks that the driver did not change a request's buffers or table since the device took it.
     pub fn check_unchanged(&self, request: &Request, bus: &mut Bus) {
         let readable = |d: &Descriptor| d.flags & (WRITE | INDIRECT) == 0;
         let readables = request.chain.iter().filter(|(_, d)| readable(d));
@@ -272,7 +272,7 @@ impl PackedRing {
         self.wants_interrupt(&passed, bus)
     }
 
-    /// Checks that the driver left a descriptor alone that the device is about to return (2.8.16).
+    /// Checks that the driver did not change a descriptor that the device is about to return (2.8.16).
     fn check_place(&mut self, (offset, _): Position, bus: &mut Bus) {
         let exposed = self.exposed[usize::from(offset)].take();
         if exposed.is_none() || exposed != Self::descriptor(self.at(offset), bus) {
@@ -310,7 +310,7 @@ impl PackedRing {
         }
     }
 
-    /// Writes a used descriptor with any contents, and moves on by `advance` descriptors, at most one lap.
+    /// Writes a used descriptor with any contents, and advances by `advance` descriptors, at most one lap.
     pub(crate) fn forge_used(&mut self, id: u16, length: u32, advance: u16, bus: &Bus) {
         let written = if length == 0 { 0 } else { WRITE };
         self.store_used(id, length, self.used_flags() | written, bus);
@@ -319,7 +319,7 @@ impl PackedRing {
         }
     }
 
-    /// Where the flags of the descriptor are that is used next.
+    /// The address of the flags of the next descriptor to be used.
     pub(crate) fn mark(&self) -> u64 {
         self.at(self.next_used.0) + 14
     }
@@ -334,7 +334,7 @@ impl PackedRing {
                 let free = (0..self.size).rev().find(|id| !in_use(*id));
                 self.store_used(free.unwrap_or(u16::MAX), 0, flags, bus);
             }
-            // On a packed ring that stands for all requests before it, too.
+            // On a packed ring that also completes all requests before it.
             Lie::OutOfOrder => self.store_used(in_flight.last().map_or(id, |later| later.head), 0, flags, bus),
             Lie::IdRepeated => self.store_used(last.map_or(id, |id| id as u16), 0, flags, bus),
             Lie::LengthTooLong => self.store_used(id, u32::MAX, flags | WRITE, bus),

@@ -7,10 +7,10 @@ use crate::world::Bus;
 pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
 pub(crate) const INDIRECT: u16 = 4;
-/// The vector that stands for none.
+/// The number that means no vector.
 pub(crate) const NO_VECTOR: u16 = 0xffff;
 
-/// What a queue is for.
+/// The purpose of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Inflate,
@@ -26,9 +26,9 @@ pub enum Purpose {
     Control,
     /// Buffers that another device fills when it has something.
     Held,
-    /// Something of the VMM's own.
+    /// A private feature of the VMM.
     Own,
-    /// Nothing: what comes is completed.
+    /// None: every request is completed.
     Spare,
     /// A gap in the numbering.
     Missing,
@@ -44,7 +44,7 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Whether it points to a table, and is no part of the buffer itself.
+    /// Whether it points to a table instead of a buffer.
     pub fn is_indirect(&self) -> bool {
         self.flags & INDIRECT != 0
     }
@@ -68,14 +68,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// The slots of the ring that it takes: those of a table are none.
+    /// The ring slots that it takes, not counting a table's entries.
     pub(super) fn slots(&self) -> impl Iterator<Item = u16> {
         let table = self.chain.iter().position(|(_, descriptor)| descriptor.flags & INDIRECT != 0);
         self.chain.iter().take(table.map_or(self.chain.len(), |at| at + 1)).map(|(slot, _)| *slot)
     }
 }
 
-/// The memory that a descriptor lends.
+/// The contents of a descriptor's memory.
 pub(crate) fn bytes(descriptor: &Descriptor, bus: &Bus) -> Vec<u8> {
     let mut bytes = vec![0; descriptor.length as usize];
     bus.ram.memory().read_slice(&mut bytes, GuestAddress(descriptor.address)).expect("DMA memory");

@@ -1,4 +1,4 @@
-//! The split ring on the device's side: rust-vmm's, with checks of the driver's half of it. A packed ring is handed on
+//! The split ring on the device's side: rust-vmm's, with checks of the driver's half of it. Packed rings are delegated
 //! to [`PackedRing`](super::PackedRing).
 
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ impl QueueModel {
         })
     }
 
-    /// Takes what is available.
+    /// Takes all available requests.
     pub fn take_available(&mut self, bus: &mut Bus) -> Vec<Request> {
         if let Some(ring) = &mut self.packed {
             return ring.take_available(&self.in_flight, bus);
@@ -81,7 +81,7 @@ impl QueueModel {
         let mut request = Request { head, due: 0, chain: Vec::new(), bytes: Vec::new() };
         let (mut slot, mut table, mut limit) = (head, self.ring.desc_table(), self.size());
         let mut seen_writable = false;
-        // The descriptor that points to a table is none of the chain's.
+        // The descriptor that points to a table is not part of the chain.
         let (mut left, mut in_table) = (self.size(), false);
         loop {
             if slot >= limit || left == 0 {
@@ -132,7 +132,7 @@ impl QueueModel {
         }
     }
 
-    /// Whether the driver left a request alone since the device took it: descriptors and readable bytes.
+    /// Checks that the driver did not change a request since the device took it: descriptors and readable bytes.
     pub(crate) fn check_unchanged(&self, request: &Request, bus: &mut Bus) {
         if let Some(ring) = &self.packed {
             return ring.check_unchanged(request, bus);
@@ -173,7 +173,7 @@ impl QueueModel {
         wanted && (self.event_idx || self.load16(self.ring.avail_ring(), bus) & 1 == 0)
     }
 
-    /// The first entry of a batch stands for all of it; the driver must not read the others.
+    /// The first entry of a batch completes all of it; the driver must not read the others.
     fn write_batch(&self, start: u16, requests: u16, last: u16, length: u32, bus: &Bus) {
         let memory = bus.ram.memory();
         let entry = |step: u16| self.ring.used_ring() + 4 + 8 * u64::from(start.wrapping_add(step) % self.size());
@@ -183,8 +183,8 @@ impl QueueModel {
         }
     }
 
-    /// Writes a used entry with any contents, and moves the device on by `advance` entries, on a packed ring
-    /// descriptors.
+    /// Writes a used entry with any contents, and advances the device by `advance` entries (on a packed ring,
+    /// descriptors).
     pub fn forge_used(&mut self, id: u32, length: u32, advance: u16, bus: &Bus) {
         if let Some(ring) = &mut self.packed {
             return ring.forge_used(id as u16, length, advance, bus);
@@ -199,8 +199,8 @@ impl QueueModel {
         self.ring.set_next_used(index);
     }
 
-    /// Overwrites what shows the driver that a request came back: the used index, or on a packed ring the flags of the
-    /// descriptor that is used next.
+    /// Overwrites the mark of a completion: the used index, or on a packed ring the flags of the next descriptor to be
+    /// used.
     pub fn forge_mark(&self, value: u16, bus: &Bus) {
         let at = self.packed.as_ref().map_or(self.ring.used_ring() + 2, PackedRing::mark);
         bus.ram.memory().store(value, GuestAddress(at), Ordering::Release).expect("ring in RAM");

@@ -1,7 +1,7 @@
 //! Alioth: five queues of 256, independent of the accepted features, numbered densely over those; packed rings;
 //! interrupts only by MSI-X. It offers every feature, and implements inflating and reporting: deflate requests complete
 //! and do nothing, statistics and hints never come back. It has no window in configuration space. Most of its registers
-//! keep any value that is written.
+//! accept any value.
 
 use crate::behaviour::Layout;
 use crate::behaviour::{Behaviour, Numbering};

@@ -1,7 +1,7 @@
-//! Cloud Hypervisor: one BAR, one vector more than queues, and a device configuration of 8 bytes in which `actual` must
-//! be written whole. Descriptors of more than 256 frames are skipped, and their requests complete. It interrupts by
-//! MSI-X only, for every buffer. Its registers read 0 before `DRIVER`; accepted features and queue addresses always
-//! read 0.
+//! Cloud Hypervisor: one BAR, one more vector than queues, and a device configuration of 8 bytes in which `actual` must
+//! be written whole. Descriptors of more than 256 frames are skipped, and their requests complete. It interrupts only
+//! by MSI-X, for every buffer. Its registers read 0 before `DRIVER`; accepted features and queue addresses always read
+//! 0.
 
 use crate::behaviour::Behaviour;
 use crate::behaviour::Layout;

@@ -1,4 +1,4 @@
-//! crosvm: a 32-bit BAR. Private feature bits come with queues of their own, behind the others, and with more device
+//! crosvm: a 32-bit BAR. Private feature bits come with their own queues, after the others, and with more device
 //! configuration. Adjacent frames in a request are discarded together.
 
 use crate::behaviour::Behaviour;
@@ -10,8 +10,8 @@ use crate::feature;
 const WORKING_SET: u64 = 1 << 8;
 
 impl Behaviour {
-    /// crosvm with `--balloon-page-reporting` and working-set reporting, since 2025: queues densely over what is
-    /// offered.
+    /// crosvm with `--balloon-page-reporting` and working-set reporting, since 2025: queues numbered densely over the
+    /// offered features.
     pub fn crosvm() -> Self {
         let before = Self::crosvm_before_2025();
         let quirks = Quirks { own_queues: 2, config_length: Some(20), ..before.quirks };

@@ -1,5 +1,5 @@
-//! Dragonball, Kata Containers' VMM: a device on MMIO. Of a request the first buffer is read, and a reporting queue has
-//! 128 entries.
+//! Dragonball, Kata Containers' VMM: a device on MMIO. It reads only the first buffer of a request, and its reporting
+//! queue has 128 entries.
 
 use crate::behaviour::Behaviour;
 use crate::behaviour::{Chains, Numbering, Quirks};

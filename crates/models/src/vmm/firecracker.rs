@@ -1,7 +1,7 @@
-//! Firecracker over PCI: five queues of 256. Of a chain only the head is read; a descriptor of more than 256 frames is
+//! Firecracker over PCI: five queues of 256. It reads only the head of a chain; a descriptor of more than 256 frames is
 //! never completed. Its configuration has 12 bytes. The frames of a request are sorted, and discarded range by range.
-//! It starts only with every queue set up, BARs answer all ones with their bare size, and it interrupts by MSI-X only,
-//! for every buffer.
+//! It starts only with every queue set up, its BARs return the bare size after all ones, and it interrupts only by
+//! MSI-X, for every buffer.
 
 use crate::behaviour::Behaviour;
 use crate::behaviour::{Chains, Discards, Long, Quirks, RegisterQuirks, Resets};
@@ -46,12 +46,12 @@ impl Behaviour {
         Self { quirks: Quirks { resets: Resets::LockUp, ..firecracker.quirks }, ..firecracker }
     }
 
-    /// The same on MMIO, where a reset from `DRIVER` on ends in `FAILED`.
+    /// Firecracker up to 1.16 on MMIO, where a reset from `DRIVER` on ends in `FAILED`.
     pub fn firecracker_1_16_on_mmio() -> Self {
         Self::firecracker_failing().on_mmio()
     }
 
-    /// The same on PCI.
+    /// The device of [`Self::firecracker_1_16_on_mmio`], on PCI.
     pub fn firecracker_failing() -> Self {
         let firecracker = Self::firecracker();
         Self { quirks: Quirks { resets: Resets::EndInFailed, ..firecracker.quirks }, ..firecracker }

@@ -1,5 +1,6 @@
-//! kvmtool: statistics only. The device itself counts frames into `actual`, and its configuration takes any bytes. Of a
-//! request the first buffer is read; the used length says how many frames that were. Interrupts come for every request.
+//! kvmtool: statistics only. The device itself counts frames into `actual`, and its configuration takes any bytes. It
+//! reads only the first buffer of a request; the used length is the number of frames. Interrupts come for every
+//! request.
 
 use crate::behaviour::Behaviour;
 use crate::behaviour::{ActualWrites, Chains, Discards, Quirks};

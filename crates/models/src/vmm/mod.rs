@@ -13,15 +13,15 @@ mod stratovirt;
 use crate::behaviour::Behaviour;
 
 impl Behaviour {
-    /// The device of each VMM by name, and the same with packed rings, whether that VMM has them or not. libkrun's is
-    /// left out: it takes no frames.
+    /// The device of each VMM by name, also with packed rings, whether that VMM has them or not. libkrun's is left out:
+    /// it takes no frames.
     pub fn every_vmm() -> Vec<(String, Self)> {
         let split = Self::every_split_vmm().into_iter().map(|(name, behaviour)| (name.to_string(), behaviour));
         let packed = Self::every_split_vmm().into_iter().map(|(name, b)| (format!("{name}, packed"), b.packed()));
         split.chain(packed).collect()
     }
 
-    /// The same, and devices on MMIO of both versions, as in QEMU's microvm and Firecracker.
+    /// [`Self::every_vmm`], and MMIO devices of both versions, as in QEMU's microvm and Firecracker.
     pub fn every_device() -> Vec<(String, Self)> {
         let on_mmio = [
             ("letter on MMIO", Self::conforming().on_mmio()),

@@ -1,6 +1,6 @@
-//! QEMU: one discard for each frame, descriptors and chains of any length, queues numbered over what is offered,
+//! QEMU: one discard for each frame, descriptors and chains of any length, queues numbered over the offered features,
 //! `actual` written in any pieces. Its legacy interface is that of every model (`legacy.rs`): bit 30 makes it forget
-//! all features, frame 0 resets it. While a round of hints is open its command reads as STOP.
+//! all features, frame 0 resets it. While a round of hints is open, the hint command reads as STOP.
 
 use crate::behaviour::Layout;
 use crate::behaviour::{ActualWrites, Quirks};

@@ -1,5 +1,5 @@
 //! StratoVirt's microvm: a device on MMIO whose every queue has 256 entries. The frames of a request are sorted, and
-//! discarded range by range. Its private feature comes with a queue behind the others, and with more configuration.
+//! discarded range by range. Its private feature comes with a queue after the others, and with more configuration.
 
 use crate::behaviour::Behaviour;
 use crate::behaviour::{Discards, Numbering, Quirks};

@@ -7,7 +7,7 @@ use ballonet::platform::MsiMessage;
 use crate::behaviour::{Harm, Weakness};
 use crate::world::Ram;
 
-/// Missteps kept: a driver that loops on one must not fill the memory.
+/// The most missteps kept, so that a driver that loops on one does not fill the memory.
 const MOST_MISSTEPS: usize = 64;
 
 /// A violation by the driver or the kernel.
@@ -34,7 +34,7 @@ pub struct Bus {
     pub now: u64,
     pub(crate) messages: VecDeque<InFlight>,
     missteps: Vec<Misstep>,
-    /// The misstep that a device does not survive, and whether it was made since [`Bus::take_harm`].
+    /// The misstep that a device does not survive, and whether it happened since [`Bus::take_harm`].
     weakness: Option<Weakness>,
     hit: bool,
 }
@@ -72,7 +72,7 @@ impl Bus {
         self.messages.push_back(InFlight { due: self.now + delay, message });
     }
 
-    /// Delivers all messages in flight at once: a read pushes earlier posted writes ahead of itself.
+    /// Delivers all messages in flight at once: a read flushes earlier posted writes.
     pub(crate) fn flush_messages(&mut self) {
         let now = self.now;
         self.messages.iter_mut().for_each(|m| m.due = m.due.min(now));

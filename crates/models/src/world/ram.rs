@@ -27,13 +27,13 @@ pub enum HostSide {
     Deflating,
     /// In a report of free memory that the device has not completed.
     Reporting,
-    /// In an inflate request that the device has not read yet: still the guest's, but the guest cannot know.
+    /// In an inflate request that the device did not read: still the guest's, but the guest cannot know.
     Unread,
     /// In a hint that the device has not completed.
     Hinting,
     /// Hinted and returned: the host does not copy it.
     Hinted,
-    /// In a request when the device was reset: neither side knows whose it is.
+    /// In a request when the device was reset: neither side knows the owner.
     Unknown,
 }
 
@@ -71,8 +71,7 @@ pub struct Ram {
 }
 
 impl Ram {
-    /// RAM of `mib` MiB, at least 8, in two halves with a hole between them. The host provides pages when they are
-    /// touched.
+    /// RAM of `mib` MiB, at least 8, in two halves with a hole between them. The host backs pages on first access.
     pub fn new(mib: u32) -> Self {
         let half = u64::from(mib) << 19;
         let ranges = vec![0..half, 0x1_0000_0000..0x1_0000_0000 + half];
@@ -157,7 +156,7 @@ impl Ram {
         }
     }
 
-    /// Resolves a frame that is [`HostSide::Unknown`], as the driver says.
+    /// Resolves a frame that is [`HostSide::Unknown`], by the driver's decision.
     pub(crate) fn settle(&mut self, pfn: u32, side: HostSide) {
         self.host.entry(pfn).and_modify(|known| {
             if *known == HostSide::Unknown {
@@ -166,7 +165,7 @@ impl Ram {
         });
     }
 
-    /// The device was removed: the host has no claims any more.
+    /// The device was removed: the host no longer owns frames.
     pub(crate) fn forget_host(&mut self) {
         self.host_gone = true;
     }
@@ -255,7 +254,7 @@ impl Ram {
         Some(at)
     }
 
-    /// Releases DMA memory and poisons it, so that a late use shows. `false` if it was not allocated.
+    /// Releases DMA memory and poisons it, to expose late uses. `false` if it was not allocated.
     pub(crate) fn release_dma(&mut self, start: u64) -> bool {
         let Some(size) = self.dma.remove(&start) else { return false };
         self.memory.write_slice(&vec![0xa5; size as usize], GuestAddress(start)).expect("DMA memory in RAM");
@@ -292,7 +291,7 @@ impl Ram {
         self.in_dma(start, size) || frames && pfns.all(given)
     }
 
-    /// Notes that a region was reported as free.
+    /// Records that a region was reported as free.
     pub(crate) fn note_reported(&mut self, pfn: u32) {
         self.reported.insert(pfn / REGION_FRAMES);
     }
@@ -302,7 +301,7 @@ impl Ram {
         self.reported.contains(&(pfn / REGION_FRAMES))
     }
 
-    /// Notes the use of a frame.
+    /// Records the use of a frame.
     pub(crate) fn note_used(&mut self, pfn: u32) {
         self.reported.remove(&(pfn / REGION_FRAMES));
     }

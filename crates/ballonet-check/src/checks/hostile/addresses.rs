@@ -6,7 +6,7 @@ use crate::check::{Check, Clause, Verdict};
 use crate::device::{Attacker, Role};
 use ballonet::virtio::spec::Features;
 
-const MEMORY: Clause = clause("2.7.5", "a descriptor names memory of the driver's");
+const MEMORY: Clause = clause("2.7.5", "a descriptor points to the driver's memory");
 const WITHIN: Clause = clause("2.7.5", "a buffer ends below 2^64");
 const SUM: Clause = clause("2.7.5.2", "the buffers of a chain must not add up to more than 2^32 bytes");
 const WHOLE: Clause = clause("5.5.6", "a request is an array of 32-bit frame numbers");
@@ -49,12 +49,12 @@ const TOO_MUCH: &str = "three buffers of 2^31 bytes are a chain";
 pub(in crate::checks) const CHECKS: &[Check] = in_every_form! {
     "address-is-0", MEMORY, "a buffer is at address 0", |a| (0, LENGTH);
     "address-beyond-ram", MEMORY, "a buffer is beyond the end of memory", |a| (BEYOND, LENGTH);
-    "address-beyond-52-bits", MEMORY, "a buffer is beyond what a CPU can address", |a| (1 << 56, LENGTH);
+    "address-beyond-52-bits", MEMORY, "a buffer is beyond what any CPU can address", |a| (1 << 56, LENGTH);
     "address-is-the-top-bit", MEMORY, "a buffer is at 2^63", |a| (1 << 63, LENGTH);
-    "address-is-the-last-page", MEMORY, "a buffer is at the last page of 64 bits", |a| (!0xfff, LENGTH);
-    "address-is-all-ones", WITHIN, "a buffer of 32 bytes is at the last byte of 64 bits", |a| (u64::MAX, LENGTH);
-    "end-is-2-to-the-64", WITHIN, "a buffer ends with the last byte of 64 bits", |a| (!0x1f, LENGTH);
-    "end-passes-2-to-the-64", WITHIN, "a buffer passes the end of 64 bits", |a| (!0xf, LENGTH);
+    "address-is-the-last-page", MEMORY, "a buffer is at the last page of the 64-bit space", |a| (!0xfff, LENGTH);
+    "address-is-all-ones", WITHIN, "a buffer of 32 bytes is at the last byte of the 64-bit space", |a| (u64::MAX, LENGTH);
+    "end-is-2-to-the-64", WITHIN, "a buffer ends with the last byte of the 64-bit space", |a| (!0x1f, LENGTH);
+    "end-passes-2-to-the-64", WITHIN, "a buffer passes the end of the 64-bit space", |a| (!0xf, LENGTH);
     "address-in-the-video-hole", MEMORY, "a buffer is in the hole below 1 MiB", |a| (0xa_0000, LENGTH);
     "address-in-firmware", MEMORY, "a buffer is in firmware's ROM below 4 GiB", |a| (0xffff_fff0, 16);
     "address-across-4-gib", MEMORY, "a buffer begins below 4 GiB and ends above", |a| (0xffff_fff0, LENGTH);
@@ -67,8 +67,8 @@ pub(in crate::checks) const CHECKS: &[Check] = in_every_form! {
     "length-is-0", WHOLE, "a buffer has no bytes", |a| (a.buffer(), 0);
     "length-is-1", WHOLE, "a buffer has 1 byte", |a| (a.buffer(), 1);
     "length-is-3", WHOLE, "a buffer has 3 bytes", |a| (a.buffer(), 3);
-    "length-is-2-gib", MEMORY, "a buffer of memory has 2^31 bytes", |a| (a.buffer(), 1 << 31);
-    "length-is-all-ones", MEMORY, "a buffer of memory has 2^32 - 1 bytes", |a| (a.buffer(), u32::MAX);
+    "length-is-2-gib", MEMORY, "a buffer that begins in memory has 2^31 bytes", |a| (a.buffer(), 1 << 31);
+    "length-is-all-ones", MEMORY, "a buffer that begins in memory has 2^32 - 1 bytes", |a| (a.buffer(), u32::MAX);
     "everything-from-0", MEMORY, "a buffer is the first 2^32 - 1 bytes", |a| (0, u32::MAX);
     "everything-beyond-ram", MEMORY, "a buffer of 2^32 - 1 bytes is beyond memory", |a| (BEYOND, u32::MAX);
 };

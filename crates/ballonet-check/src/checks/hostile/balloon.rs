@@ -1,6 +1,7 @@
 //! The balloon's own queues and fields: frame numbers, statistics, reports, hints, configuration.
 //!
-//! A frame number or a report that names memory has the host discard it. So all that are in memory name the tester's.
+//! The host discards memory whose frame number is inflated, or that is reported. So all frame numbers and reports
+//! within memory are the tester's.
 
 use core::mem::offset_of;
 
@@ -12,12 +13,12 @@ use crate::ring::Part;
 use ballonet::balloon::wire::{BalloonConfig, FREE_PAGE_HINT, PAGE_POISON, PAGE_REPORTING, STATS_VQ};
 use ballonet::platform::Registers;
 
-const OWN: Clause = clause("5.5.6", "frame numbers are of memory that the driver has");
-const ONCE: Clause = clause("5.5.6", "a frame is inflated once until it is deflated");
-const NOT_IN: Clause = clause("5.5.6.1", "a frame is deflated that is in the balloon");
+const OWN: Clause = clause("5.5.6", "frame numbers are those of the driver's memory");
+const ONCE: Clause = clause("5.5.6", "a frame is not inflated again before it is deflated");
+const NOT_IN: Clause = clause("5.5.6.1", "only a frame in the balloon is deflated");
 const FLYING: Clause = clause("5.5.6.1", "a frame must not be deflated while its inflate request is in flight");
 const ARRAY: Clause = clause("5.5.6", "a request is an array of 32-bit frame numbers");
-const READABLE: Clause = clause("5.5.6", "frame numbers are in memory that the device reads");
+const READABLE: Clause = clause("5.5.6", "frame numbers are in device-readable memory");
 const ACTUAL: Clause = clause("5.5.6.1", "actual is the number of frames in the balloon");
 const CONFIG: Clause = clause("5.5.4", "only actual and poison_val are written by the driver");
 const FIELD: Clause = clause("5.5.4", "a field of the configuration is accessed as a whole");
@@ -25,14 +26,14 @@ const STATS: Clause = clause("5.5.6.3.1", "a statistics buffer's length must be 
 const STATS_ONE: Clause = clause("5.5.6.3.1", "at most one statistics buffer must be in the queue");
 const STATS_TAGS: Clause = clause("5.5.6.4", "each statistic has a defined tag and appears once");
 const STATS_READ: Clause = clause("5.5.6.3.1", "a statistics buffer must be readable");
-const REPORT: Clause = clause("5.5.6.7", "a report names whole frames of free memory");
+const REPORT: Clause = clause("5.5.6.7", "a report has whole frames of free memory");
 const REPORT_FEATURE: Clause = clause("5.5.6.7", "frames are reported only with PAGE_REPORTING");
 const HINT_ID: Clause = clause("5.5.6.5.1", "a round of hints must begin with the current command ID");
 const HINT_SIZE: Clause = clause("5.5.6.5.1", "a readable buffer of hints must have 4 bytes");
 const HINT_STOP: Clause = clause("5.5.6.5.1", "no hints are sent once the round has ended");
 const POISON: Clause = clause("5.5.6.6.1", "poison_val must not change while DRIVER_OK is set");
 
-/// The last frame number there is.
+/// The last frame number.
 const LAST: u32 = u32::MAX;
 /// A frame beyond the memory of any machine that a test would have: at 2^43.
 const BEYOND: u32 = 1 << 31;
@@ -59,42 +60,42 @@ pub(in crate::checks) const FRAMES: &[Check] = both_ways! {
     "frame-beyond-ram", OWN, "a frame number is beyond memory", |d, role| numbers(d, role, &[BEYOND]);
     "last-frame", OWN, "a frame number is all ones", |d, role| numbers(d, role, &[LAST]);
     "frame-of-the-local-apic", OWN, "a frame number is the local APIC's", |d, role| numbers(d, role, &[LOCAL_APIC]);
-    "frame-of-firmware", OWN, "a frame number is of firmware's ROM", |d, role| numbers(d, role, &[ROM]);
+    "frame-of-firmware", OWN, "a frame number is that of firmware's ROM", |d, role| numbers(d, role, &[ROM]);
     "frame-of-the-video-hole", OWN, "a frame number is in the hole below 1 MiB", |d, role| numbers(d, role, &[VIDEO]);
-    "frame-of-own-registers", OWN, "a frame number is of the device's BAR", |d, role| {
+    "frame-of-own-registers", OWN, "a frame number is that of the device's BAR", |d, role| {
         let frame = d.own_registers()? >> 12;
         numbers(d, role, &[frame as u32])
     };
-    "frames-around-the-end", OWN, "frame numbers go through the last one to 0x100000 and around", |d, role| {
+    "frames-around-the-end", OWN, "frame numbers are at the ends of 32 bits and of 4 GiB", |d, role| {
         numbers(d, role, &[LAST - 1, LAST, 0xf_ffff, LAST, 0xfec00, BEYOND + 1])
     };
-    "good-frames-between-bad", OWN, "good frame numbers stand between bad ones", |d, role| {
+    "good-frames-between-bad", OWN, "good frame numbers are between bad ones", |d, role| {
         let good = d.pfns[20];
         numbers(d, role, &[LAST, good, BEYOND, good + 1 - 1, LOCAL_APIC])
     };
-    "frame-twice-in-a-request", ONCE, "a frame number stands twice in a request", |d, role| {
+    "frame-twice-in-a-request", ONCE, "a frame number occurs twice in a request", |d, role| {
         let frame = d.pfns[20];
         numbers(d, role, &[frame, frame])
     };
-    "frame-a-thousand-times", ONCE, "a frame number stands a thousand times in a request", |d, role| {
+    "frame-a-thousand-times", ONCE, "a frame number occurs a thousand times in a request", |d, role| {
         let frame = d.pfns[20];
         numbers(d, role, &[frame; 1000])
     };
-    "frame-in-two-requests", ONCE, "two requests at once have the same frame", |d, role| {
+    "frame-in-two-requests", ONCE, "two requests in flight have the same frame", |d, role| {
         let frame = d.pfns[20];
         running(d)?;
         offer_numbers(d, role, &[frame])?;
         offer_numbers(d, role, &[frame])?;
         sent(d, role)
     };
-    "frames-of-the-ring", OWN, "frame numbers are those of the ring that names them", |d, role| {
+    "frames-of-the-ring", OWN, "frame numbers are those of the ring that points to them", |d, role| {
         running(d)?;
         let ring = d.with_queue(role, |queue, _| queue.areas.descriptors)?;
         let frame = give_page(d, ring);
         offer_numbers(d, role, &[frame])?;
         sent(d, role)
     };
-    "frame-of-the-request", OWN, "a frame number is that of the page it stands in", |d, role| {
+    "frame-of-the-request", OWN, "a frame number is that of the page that holds it", |d, role| {
         running(d)?;
         let at = d.arena.place(PAGE, PAGE, 0)?;
         let frame = give_page(d, at);
@@ -115,7 +116,7 @@ pub(in crate::checks) const FRAMES: &[Check] = both_ways! {
         d.add(role, &[part], None)?;
         sent(d, role)
     };
-    "in-writable-memory", READABLE, "frame numbers stand in a writable buffer", |d, role| {
+    "in-writable-memory", READABLE, "frame numbers are in a writable buffer", |d, role| {
         running(d)?;
         let at = d.arena.place(64, 16, 0)?;
         let frame = d.pfns[20];
@@ -125,7 +126,7 @@ pub(in crate::checks) const FRAMES: &[Check] = both_ways! {
         d.add(role, &[part], None)?;
         sent(d, role)
     };
-    "in-single-bytes", ARRAY, "frame numbers are cut into single bytes", |d, role| {
+    "in-single-bytes", ARRAY, "frame numbers are split into single bytes", |d, role| {
         running(d)?;
         d.needs_room(role, 16)?;
         let at = d.arena.place(16, 16, 0)?;
@@ -142,7 +143,7 @@ pub(in crate::checks) const FRAMES: &[Check] = both_ways! {
 
 /// The other checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
-    registers("hostile-deflate-never-inflated", NOT_IN, "frames are deflated that were never inflated", |d| {
+    registers("hostile-deflate-never-inflated", NOT_IN, "frames that were never inflated are deflated", |d| {
         let frames = [d.pfns[40], d.pfns[41], d.pfns[42]];
         numbers(d, Role::Second, &frames)
     }),
@@ -153,7 +154,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         offer_numbers(d, Role::Second, &frames)?;
         sent(d, Role::Second)
     }),
-    registers("hostile-deflate-in-flight", FLYING, "a frame is inflated and deflated at once, again and again", |d| {
+    registers("hostile-deflate-in-flight", FLYING, "a frame is inflated and deflated at once, repeatedly", |d| {
         running(d)?;
         let frame = d.pfns[20];
         for _ in 0..8 {
@@ -166,7 +167,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         }
         quiet(d)
     }),
-    registers("hostile-inflate-what-is-inflated", ONCE, "frames are inflated that are in the balloon", |d| {
+    registers("hostile-inflate-what-is-inflated", ONCE, "frames in the balloon are inflated again", |d| {
         let frames = [d.pfns[0], d.pfns[1]];
         numbers(d, Role::First, &frames)
     }),
@@ -196,12 +197,12 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         d.config.write32(offset_of!(BalloonConfig, actual), 0);
         quiet(d)
     }),
-    registers("hostile-actual-in-64-bits", FIELD, "num_pages and actual are written at once", |d| {
+    registers("hostile-actual-in-64-bits", FIELD, "num_pages and actual are written by one access", |d| {
         running(d)?;
         d.config.write64(offset_of!(BalloonConfig, num_pages), 0);
         quiet(d)
     }),
-    registers("hostile-actual-before-driver-ok", ACTUAL, "actual is written before the driver is there", |d| {
+    registers("hostile-actual-before-driver-ok", ACTUAL, "actual is written before DRIVER is set", |d| {
         d.reset()?;
         d.config.write32(offset_of!(BalloonConfig, actual), 1);
         d.config.write32(offset_of!(BalloonConfig, actual), 0);
@@ -221,7 +222,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-configuration-is-read-to-its-end",
         FIELD,
-        "the configuration is read in every width at every place",
+        "the configuration is read in every width at every offset",
         |d| {
             running(d)?;
             (0..d.config.len()).for_each(|offset| {
@@ -282,14 +283,14 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-report-huge-beyond-ram", REPORT, "a report has 2^32 - 4096 bytes beyond memory", |d| {
         reported(d, (1 << 50, !0xfff), true)
     }),
-    registers("hostile-report-passes-2-to-the-64", REPORT, "a report passes the end of 64 bits", |d| {
+    registers("hostile-report-passes-2-to-the-64", REPORT, "a report passes the end of the 64-bit space", |d| {
         reported(d, (!0xfff, 8192), true)
     }),
-    registers("hostile-report-of-own-registers", REPORT, "a report is of the device's BAR", |d| {
+    registers("hostile-report-of-own-registers", REPORT, "the device's BAR is reported", |d| {
         let at = d.own_registers()?;
         reported(d, (at, 4096), true)
     }),
-    registers("hostile-report-of-the-local-apic", REPORT, "a report is of the local APIC's page", |d| {
+    registers("hostile-report-of-the-local-apic", REPORT, "the local APIC's page is reported", |d| {
         reported(d, (0xfee0_0000, 4096), true)
     }),
     registers("hostile-report-readable", REPORT, "a report is readable", |d| {
@@ -304,18 +305,18 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let part = Part { address: d.arena.address(at), length: 4096, writable: true };
         send_report(d, &[part, part])
     }),
-    registers("hostile-report-over-a-ring", REPORT, "a report is of the page with the ring that names it", |d| {
+    registers("hostile-report-over-a-ring", REPORT, "the page with the ring of the report is reported", |d| {
         running_with(d, PAGE_REPORTING)?;
         let ring = d.with_queue(Role::Reporting, |queue, _| queue.areas.descriptors)?;
         let frame = give_page(d, ring);
         send_report(d, &[Part { address: u64::from(frame) << 12, length: 4096, writable: true }])
     }),
-    registers("hostile-report-of-inflated-memory", REPORT, "a report is of a frame in the balloon", |d| {
+    registers("hostile-report-of-inflated-memory", REPORT, "a frame in the balloon is reported", |d| {
         running_with(d, PAGE_REPORTING)?;
         let address = u64::from(d.pfns[0]) << 12;
         send_report(d, &[Part { address, length: 4096, writable: true }])
     }),
-    registers("hostile-report-of-used-memory", REPORT, "a report is of the page of another request", |d| {
+    registers("hostile-report-of-used-memory", REPORT, "the page of another request is reported", |d| {
         running_with(d, PAGE_REPORTING)?;
         let at = d.arena.place(PAGE, PAGE, 0)?;
         let frame = give_page(d, at);
@@ -348,7 +349,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-hints-with-a-stale-id", HINT_ID, "a round of hints begins with an old ID", |d| {
         hint(d, &[Some(2), None])
     }),
-    registers("hostile-hints-with-a-future-id", HINT_ID, "a round of hints begins with an ID to come", |d| {
+    registers("hostile-hints-with-a-future-id", HINT_ID, "a round of hints begins with a future ID", |d| {
         hint(d, &[Some(0x8000_0000), None])
     }),
     registers("hostile-hints-with-id-stop", HINT_ID, "a round of hints begins with STOP", |d| {
@@ -360,7 +361,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-hints-after-stop", HINT_STOP, "pages are hinted after STOP", |d| {
         hint(d, &[Some(0), None, None])
     }),
-    registers("hostile-hints-stop-twice", HINT_STOP, "STOP comes twice", |d| hint(d, &[Some(0), Some(0)])),
+    registers("hostile-hints-stop-twice", HINT_STOP, "STOP is sent twice", |d| hint(d, &[Some(0), Some(0)])),
     registers("hostile-hints-id-of-3-bytes", HINT_SIZE, "a command ID has 3 bytes", |d| command(d, 3)),
     registers("hostile-hints-id-of-4-kib", HINT_SIZE, "a command ID has 4096 bytes", |d| command(d, 4096)),
     registers("hostile-poison-changes-while-it-runs", POISON, "poison_val changes on a running device", |d| {
@@ -398,7 +399,7 @@ fn offer_numbers(d: &mut TestDevice<'_>, role: Role, frames: &[u32]) -> Verdict 
     d.arena.write(at, &bytes);
     d.buffers.push((at, at + bytes.len()));
     for (frame, pfn) in d.pfns.iter().enumerate() {
-        // Whoever inflates the tester's frames here has them deflated later.
+        // The tester's frames that are inflated here are deflated later.
         d.away[frame] |= role == Role::First && frames.contains(pfn);
     }
     let part = Part { address: d.arena.address(at), length: bytes.len() as u32, writable: false };
@@ -425,7 +426,7 @@ fn sized(d: &mut TestDevice<'_>, role: Role, bytes: usize) -> Verdict<Reaction> 
     sent(d, role)
 }
 
-/// Lets the host discard the page of the arena in which a place is: its frame number.
+/// Lets the host discard the page of the arena around an offset. Returns its frame number.
 fn give_page(d: &mut TestDevice<'_>, at: usize) -> u32 {
     let start = at & !(PAGE - 1);
     d.arena.open(start, PAGE);
@@ -471,7 +472,7 @@ fn report(d: &mut TestDevice<'_>, skew: u64, length: u32) -> Verdict<Reaction> {
     send_report(d, &[Part { address, length, writable: true }])
 }
 
-/// Reports memory that is none.
+/// Reports addresses without memory.
 fn reported(d: &mut TestDevice<'_>, (address, length): (u64, u32), writable: bool) -> Verdict<Reaction> {
     running_with(d, PAGE_REPORTING)?;
     send_report(d, &[Part { address, length, writable }])

@@ -24,7 +24,7 @@ const STORM: u16 = 500;
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
-    registers("hostile-kick-of-an-absent-queue", ENABLED, "the first queue that is not there is notified", |d| {
+    registers("hostile-kick-of-an-absent-queue", ENABLED, "the first queue that does not exist is notified", |d| {
         let count = d.first_absent();
         kicked(d, &[count])
     }),
@@ -32,7 +32,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-kick-of-queue-1024", ENABLED, "queue 1024 is notified", |d| kicked(d, &[1024])),
     registers("hostile-kick-of-queue-32768", ENABLED, "queue 0x8000 is notified", |d| kicked(d, &[0x8000])),
     registers("hostile-kick-of-queue-65535", ENABLED, "queue 0xffff is notified", |d| kicked(d, &[0xffff])),
-    registers("hostile-kick-of-every-queue", ENABLED, "notifications name one queue number after the other", |d| {
+    registers("hostile-kick-of-every-queue", ENABLED, "notifications with all queue numbers are sent in turn", |d| {
         running(d)?;
         (0..STORM).for_each(|step| d.kick_number(0, step.wrapping_mul(131)));
         quiet(d)
@@ -75,7 +75,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         );
         at_doorbell(d, |d, _| d.modern_registers().notify.write64(0, 0xffff_ffff_0000_0000))
     }),
-    registers("hostile-kick-in-all-places", PLACE, "every place of the notification structure is written", |d| {
+    registers("hostile-kick-in-all-places", PLACE, "every offset of the notification structure is written", |d| {
         running(d)?;
         let length = d.modern_registers().notify.len().min(0x4000);
         for offset in (0..length.saturating_sub(1)).step_by(2) {
@@ -86,7 +86,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-kick-at-the-last-place",
         PLACE,
-        "the last place of the notification structure is written",
+        "the last offset of the notification structure is written",
         |d| {
             running(d)?;
             let last = (d.modern_registers().notify.len() - 2) & !1;
@@ -142,7 +142,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-kicks-storm-for-nothing",
         ENABLED,
-        "hundreds of notifications follow each other for nothing",
+        "hundreds of notifications are sent without new buffers",
         |d| {
             running(d)?;
             storm(d);
@@ -235,7 +235,7 @@ fn at_doorbell(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>, usi
     quiet(d)
 }
 
-/// A request whose notification says that the driver is elsewhere.
+/// A request whose notification has a wrong position.
 fn lie(a: &mut Attacker<'_, '_>, progress: u16) -> Verdict {
     a.lawful(0)?;
     a.offer(0)?;

@@ -10,19 +10,18 @@ use ballonet::virtio::spec::{CapabilityType, CommonConfig, NO_VECTOR};
 
 const VECTOR: Clause = clause("4.1.5.1.2.2", "a vector past the end of the MSI-X table must not be used");
 const TABLE: Clause = clause("4.1.5.1.2", "vectors are set up before the device runs");
-const READ_ONLY: Clause =
-    clause("4.1.4.1", "capability fields must not be written, but for those of the access window");
+const READ_ONLY: Clause = clause("4.1.4.1", "capability fields must not be written, except those of the access window");
 const HEADER: Clause = clause("4.1.2", "the configuration header's read-only fields are not written");
-const DECODING: Clause = clause("4.1.5.1", "the function decodes and masters the bus while its driver uses it");
-const BARS: Clause = clause("4.1.5.1", "BARs hold still while the device's driver uses it");
+const DECODING: Clause = clause("4.1.5.1", "decoding and bus mastering stay enabled while a driver uses the function");
+const BARS: Clause = clause("4.1.5.1", "BARs do not change while a driver uses the device");
 const WIDTH: Clause = clause("4.1.3.1", "a field must be accessed with its own width, aligned");
 const FIXED: Clause = clause("4.1.4.3.2", "read-only fields of the common structure must not be written");
 const STRUCTURE: Clause = clause("4.1.4.1", "only the structures of a BAR are accessed");
 const ISR: Clause = clause("4.1.4.5", "the ISR status is read");
 const WINDOW: Clause = clause("4.1.4.9.2", "the access window must select bytes of another structure");
 const WINDOW_ALIGNED: Clause = clause("4.1.4.9.2", "the access window must select 1, 2 or 4 bytes, aligned");
-const POWER: Clause = clause("4.1.5.1", "the function is in D0 while its driver uses it");
-const RESET: Clause = clause("3.3.1", "a device is reset by its status before anything else resets it");
+const POWER: Clause = clause("4.1.5.1", "the function stays in D0 while a driver uses it");
+const RESET: Clause = clause("3.3.1", "a device is reset by its status before it is reset otherwise");
 
 /// The bits of the command register.
 const DECODE_MEMORY: u16 = 1 << 1;
@@ -44,7 +43,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-pci-vector-is-2047", VECTOR, "a vector is 0x7ff", |d| vector(d, |_| 0x7ff)),
     registers("hostile-pci-vector-is-2048", VECTOR, "a vector is 0x800", |d| vector(d, |_| 0x800)),
     registers("hostile-pci-vector-is-65534", VECTOR, "a vector is 0xfffe", |d| vector(d, |_| 0xfffe)),
-    registers("hostile-pci-vectors-of-every-value", VECTOR, "vectors take one value after the other", |d| {
+    registers("hostile-pci-vectors-of-every-value", VECTOR, "vectors are set to many values in turn", |d| {
         d.in_traffic(|d| {
             for value in (0..512_u16).map(|step| step.wrapping_mul(129)) {
                 d.modern_registers().common.write16(offset_of!(CommonConfig, config_msix_vector), value);
@@ -68,7 +67,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-pci-table-is-written-in-traffic",
         TABLE,
-        "masked entries of the MSI-X table are all ones",
+        "masked entries of the MSI-X table are set to all ones",
         |d| {
             d.in_traffic(|d| {
                 d.with_vectors(|d, table, _| {
@@ -97,35 +96,35 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             })
         })
     }),
-    registers("hostile-pci-pending-bits-are-written", TABLE, "the pending bits are all ones", |d| {
+    registers("hostile-pci-pending-bits-are-written", TABLE, "the pending bits are set to all ones", |d| {
         d.in_traffic(|d| {
             d.with_vectors(|_, _, pending| {
                 (0..pending.len() & !3).step_by(4).for_each(|at| pending.write32(at, u32::MAX));
             })
         })
     }),
-    registers("hostile-pci-msix-is-masked-and-unmasked", TABLE, "the function's mask flips in traffic", |d| {
+    registers("hostile-pci-msix-is-masked-and-unmasked", TABLE, "the function's mask flips during traffic", |d| {
         msix_control(d, &[MSIX_ENABLE | MSIX_MASK, MSIX_ENABLE, MSIX_ENABLE | MSIX_MASK, MSIX_MASK, 0])
     }),
-    registers("hostile-pci-msix-goes-on-and-off", TABLE, "MSI-X goes on and off in traffic", |d| {
+    registers("hostile-pci-msix-goes-on-and-off", TABLE, "MSI-X is turned on and off during traffic", |d| {
         msix_control(d, &[MSIX_ENABLE, 0, MSIX_ENABLE, 0, MSIX_ENABLE | MSIX_MASK])
     }),
-    registers("hostile-pci-msix-reserved-bits", TABLE, "the MSI-X control word is all ones", |d| {
+    registers("hostile-pci-msix-reserved-bits", TABLE, "the MSI-X control word is set to all ones", |d| {
         msix_control(d, &[0xffff, 0x3fff, MSIX_MASK | 0x3fff])
     }),
-    registers("hostile-pci-header-is-overwritten", HEADER, "the header's read-only fields are all ones", |d| {
+    registers("hostile-pci-header-is-overwritten", HEADER, "the header's read-only fields are set to all ones", |d| {
         d.in_traffic(|d| {
             [0x00, 0x08, 0x28, 0x2c, 0x34, 0x38].into_iter().for_each(|offset| d.overwrite_config(offset, u32::MAX));
             Ok(())
         })
     }),
-    registers("hostile-pci-self-test-is-started", HEADER, "the self test, latency and header type are all ones", |d| {
+    registers("hostile-pci-self-test-is-started", HEADER, "self test, latency and header type are set to ones", |d| {
         d.in_traffic(|d| {
             d.overwrite_config(0x0c, u32::MAX);
             Ok(())
         })
     }),
-    registers("hostile-pci-status-is-overwritten", HEADER, "the PCI status is all ones", |d| {
+    registers("hostile-pci-status-is-overwritten", HEADER, "the PCI status register is written with all ones", |d| {
         d.in_traffic(|d| {
             let command = d.config_read32(4) & 0xffff;
             d.config_write32(4, 0xffff_0000 | command);
@@ -135,7 +134,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-pci-capability-list-is-overwritten",
         READ_ONLY,
-        "IDs and links of all capabilities are zeros and ones",
+        "IDs and links of all capabilities are set to zeros and ones",
         |d| {
             d.in_traffic(|d| {
                 for offset in d.capability_offsets() {
@@ -152,7 +151,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-pci-virtio-capabilities-are-overwritten",
         READ_ONLY,
-        "BARs, offsets and lengths of all structures are ones",
+        "BARs, offsets and lengths of all structures are set to ones",
         |d| {
             d.in_traffic(|d| {
                 let kinds =
@@ -166,7 +165,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             })
         },
     ),
-    registers("hostile-pci-rom-address-is-written", BARS, "the address of the expansion ROM is all ones", |d| {
+    registers("hostile-pci-rom-address-is-written", BARS, "the address of the expansion ROM is set to all ones", |d| {
         d.in_traffic(|d| {
             d.overwrite_config(0x30, u32::MAX);
             Ok(())
@@ -178,7 +177,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-pci-bars-are-0-in-traffic", BARS, "all BARs are 0 for a moment, with decoding off", |d| {
+    registers("hostile-pci-bars-are-0-in-traffic", BARS, "all BARs are briefly 0, with decoding off", |d| {
         d.in_traffic(|d| {
             d.with_command(
                 |command| command & !(DECODE_MEMORY | 1),
@@ -212,7 +211,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             })
         },
     ),
-    registers("hostile-pci-decoding-off-in-traffic", DECODING, "the function decodes no memory for a moment", |d| {
+    registers("hostile-pci-decoding-off-in-traffic", DECODING, "memory decoding is briefly off", |d| {
         d.in_traffic(|d| {
             d.with_command(|command| command & !DECODE_MEMORY, |d| d.kick_number(0, 0));
             Ok(())
@@ -239,7 +238,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         // A device may notice, and not start.
         Ok(if gone.is_ok() { Reaction::Ignored } else { Reaction::Refused })
     }),
-    registers("hostile-pci-mastering-flips", DECODING, "bus mastering goes on and off in traffic", |d| {
+    registers("hostile-pci-mastering-flips", DECODING, "bus mastering is turned on and off during traffic", |d| {
         d.in_traffic(|d| {
             for _ in 0..20 {
                 d.with_command(|command| command & !MASTER, |d| d.kick_number(0, 0));
@@ -248,19 +247,19 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-pci-command-is-0-in-traffic", DECODING, "the command register is 0 for a moment", |d| {
+    registers("hostile-pci-command-is-0-in-traffic", DECODING, "the command register is briefly 0", |d| {
         d.in_traffic(|d| {
             d.with_command(|_| 0, |d| d.kick_number(0, 0));
             Ok(())
         })
     }),
-    registers("hostile-pci-command-has-all-bits", HEADER, "the command register has all bits but INTx off", |d| {
+    registers("hostile-pci-command-has-all-bits", HEADER, "all bits of the command register are set", |d| {
         d.in_traffic(|d| {
             d.with_command(|_| 0xffff, |d| d.kick_number(0, 0));
             Ok(())
         })
     }),
-    registers("hostile-pci-intx-off-flips", HEADER, "INTx goes on and off in traffic", |d| {
+    registers("hostile-pci-intx-off-flips", HEADER, "INTx is turned on and off during traffic", |d| {
         d.in_traffic(|d| {
             for _ in 0..20 {
                 d.with_command(|command| command ^ INTX_OFF | INTX_OFF, |d| d.kick_number(0, 0));
@@ -268,10 +267,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-pci-function-reset-in-traffic", RESET, "a function level reset comes in traffic", |d| {
+    registers("hostile-pci-function-reset-in-traffic", RESET, "a function level reset is made during traffic", |d| {
         d.in_traffic(TestDevice::reset_function)
     }),
-    registers("hostile-pci-d3-in-traffic", POWER, "the function goes to D3 in traffic and back", |d| power(d, 1)),
+    registers("hostile-pci-d3-in-traffic", POWER, "the function goes to D3 and back during traffic", |d| power(d, 1)),
     registers("hostile-pci-d3-again-and-again", POWER, "the function goes to D3 and back ten times", |d| power(d, 10)),
     registers("hostile-common-in-8-bits", WIDTH, "every byte of the common structure is read and written", |d| {
         d.in_traffic(|d| {
@@ -308,13 +307,13 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-common-is-all-ones", FIXED, "every dword of the common structure becomes all ones", |d| {
+    registers("hostile-common-is-all-ones", FIXED, "every dword of the common structure is set to all ones", |d| {
         d.in_traffic(|d| {
             each_but_status(d, 4, |d, offset| d.modern_registers().common.write32(offset, u32::MAX));
             Ok(())
         })
     }),
-    registers("hostile-common-read-only-fields", FIXED, "read-only fields of the common structure are all ones", |d| {
+    registers("hostile-common-read-only-fields", FIXED, "read-only fields of the common structure are written", |d| {
         d.in_traffic(|d| {
             d.modern_registers().common.write32(offset_of!(CommonConfig, device_feature), u32::MAX);
             d.modern_registers().common.write16(offset_of!(CommonConfig, num_queues), u16::MAX);
@@ -332,7 +331,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-bar-is-read-throughout", STRUCTURE, "the BAR is read in every width, gaps too", |d| {
+    registers("hostile-bar-is-read-throughout", STRUCTURE, "the BAR is read in every width, including gaps", |d| {
         d.in_traffic(|d| {
             d.with_bar(|_, bar| (0..bar.len()).step_by(4).for_each(|offset| TestDevice::read_every_width(bar, offset)))
         })
@@ -360,7 +359,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-window-of-2-bytes-unaligned",
         WINDOW_ALIGNED,
-        "the access window selects 2 bytes at an odd place",
+        "the access window selects 2 bytes at an odd offset",
         |d| window(d, 1, 2),
     ),
     registers("hostile-window-of-4-bytes-unaligned", WINDOW_ALIGNED, "the access window selects 4 bytes at 2", |d| {
@@ -384,10 +383,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-window-of-bar-6", WINDOW, "the access window selects BAR 6", |d| barred(d, 6)),
     registers("hostile-window-of-bar-7", WINDOW, "the access window selects BAR 7", |d| barred(d, 7)),
     registers("hostile-window-of-bar-255", WINDOW, "the access window selects BAR 255", |d| barred(d, 255)),
-    registers("hostile-window-of-every-bar", WINDOW, "the access window selects each BAR that is there or not", |d| {
+    registers("hostile-window-of-every-bar", WINDOW, "the access window selects every BAR, present or not", |d| {
         d.in_traffic(|d| (0..6).try_for_each(|bar| d.window_access(bar, 0, 4, None)))
     }),
-    registers("hostile-window-in-the-gaps", WINDOW, "the access window selects places without a structure", |d| {
+    registers("hostile-window-in-the-gaps", WINDOW, "the access window selects offsets without a structure", |d| {
         d.in_traffic(|d| {
             let (bar, _) = d.place_of(CapabilityType::Common)?;
             for offset in (0..0x4000)
@@ -409,7 +408,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-/// Maps events to a vector that is not there, and sends requests.
+/// Maps events to a vector that does not exist, and sends requests.
 fn vector(d: &mut TestDevice<'_>, of: fn(u16) -> u16) -> Verdict<Reaction> {
     let value = of(d.pci_function().msix.map_or(0, |msix| msix.entries));
     let mut taken = false;
@@ -460,8 +459,8 @@ fn power(d: &mut TestDevice<'_>, times: u32) -> Verdict<Reaction> {
     })
 }
 
-/// Visits the common structure by this width, but for `device_status`: a write of what is read would be no attack, and
-/// one of zeros a reset.
+/// Accesses the common structure in this width, except `device_status`: writing back its value would be no attack, and
+/// writing zeros a reset.
 fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&mut TestDevice<'_>, usize)) {
     let status = offset_of!(CommonConfig, device_status);
     for offset in (0..d.modern_registers().common.len() / width * width).step_by(width) {
@@ -471,7 +470,7 @@ fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&
     }
 }
 
-/// Whether no structure and no part of MSI-X is at this place of the BAR of the common structure.
+/// Whether this offset in the BAR of the common structure belongs to no structure and not to MSI-X.
 fn is_gap(d: &TestDevice<'_>, offset: u64) -> bool {
     let Ok((bar, _)) = d.place_of(CapabilityType::Common) else { return false };
     let inside = |start: u64, length: u64| (start..start.saturating_add(length)).contains(&offset);

@@ -12,7 +12,7 @@ use ballonet::virtio::spec::{CommonConfig, Features};
 const FEATURE: Clause = clause("2.6.1", "a queue is reset only with RING_RESET");
 const DONE: Clause = clause("4.1.4.3.2", "the driver must wait until queue_reset is 0");
 const ONE: Clause = clause("4.1.4.3", "queue_reset is written with 1");
-const SET_UP: Clause = clause("2.6.1.2.2", "a queue that was reset must be set up again as at first");
+const SET_UP: Clause = clause("2.6.1.2.2", "a queue that was reset must be set up again from the start");
 const EXISTS: Clause = clause("4.1.5.1.3", "a queue exists if its queue_size is not 0");
 const ENABLED: Clause = clause("4.1.4.3", "a queue that is reset is enabled");
 const NOTIFIED: Clause = clause("4.1.5.2", "only a queue that is enabled is notified");
@@ -34,7 +34,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         reset(d, QUEUE, 1);
         finish(d)
     }),
-    registers("hostile-ring-reset-a-hundred-times", DONE, "a queue is reset a hundred times in traffic", |d| {
+    registers("hostile-ring-reset-a-hundred-times", DONE, "a queue is reset a hundred times during traffic", |d| {
         running(d)?;
         for _ in 0..100 {
             d.kick_number(QUEUE, QUEUE);
@@ -151,7 +151,7 @@ fn needs_register(d: &mut TestDevice<'_>) -> Verdict {
     Ok(())
 }
 
-/// What a device with `RING_RESET` is started with; skips the check of another.
+/// The start options with `RING_RESET`; skips the check if it is not offered.
 fn with_feature(d: &mut TestDevice<'_>) -> Verdict<StartOptions> {
     skip_unless!(d.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
     needs_register(d)?;

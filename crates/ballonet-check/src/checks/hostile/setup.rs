@@ -11,28 +11,28 @@ use ballonet::virtio::spec::CommonConfig;
 
 const POWER: Clause = clause("4.1.4.3.2", "without RING_PACKED queue_size must be a power of two");
 const NOT_0: Clause = clause("4.1.4.3.2", "queue_size must not be 0");
-const MAXIMUM: Clause = clause("4.1.5.1.3", "a queue is made smaller than the device's maximum, not larger");
+const MAXIMUM: Clause = clause("4.1.5.1.3", "queue_size may be reduced from the device's maximum, not raised");
 const ALIGNED: Clause = clause("2.7.1", "the parts of a queue must be aligned to 16, 2 and 4 bytes");
-const APART: Clause = clause("2.7", "the parts of a queue are memory of their own");
-const MEMORY: Clause = clause("2.7", "the parts of a queue are memory of the driver's");
+const APART: Clause = clause("2.7", "the parts of a queue do not overlap anything");
+const MEMORY: Clause = clause("2.7", "the parts of a queue are the driver's memory");
 const BEFORE: Clause = clause("4.1.4.3.2", "the other fields must be set before queue_enable");
 const ORDER: Clause = clause("3.1.1", "queues are set up after FEATURES_OK and before DRIVER_OK");
 const NO_ZERO: Clause = clause("4.1.4.3.2", "queue_enable must not be written with 0");
 const ONE: Clause = clause("4.1.4.3", "queue_enable is written with 1");
-const ENABLED: Clause = clause("4.1.4.3.2", "a queue's fields are not changed once it is enabled");
+const ENABLED: Clause = clause("4.1.4.3.2", "a queue's fields are not changed after it is enabled");
 const EXISTS: Clause = clause("4.1.5.1.3", "a queue exists if its queue_size is not 0");
 
-/// The queue that is set up wrong.
+/// The queue that is set up incorrectly.
 const QUEUE: u16 = 1;
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-size-0", NOT_0, "queue_size is set to 0", |d| sized(d, |_| 0)),
     registers("hostile-queue-size-3", POWER, "queue_size is set to 3", |d| sized(d, |_| 3)),
-    registers("hostile-queue-size-one-less", POWER, "queue_size is set to the maximum less 1", |d| {
+    registers("hostile-queue-size-one-less", POWER, "queue_size is set to the maximum minus 1", |d| {
         sized(d, |most| most - 1)
     }),
-    registers("hostile-queue-size-one-more", MAXIMUM, "queue_size is set to the maximum and 1", |d| {
+    registers("hostile-queue-size-one-more", MAXIMUM, "queue_size is set to the maximum plus 1", |d| {
         sized(d, |most| most + 1)
     }),
     registers("hostile-queue-size-doubled", MAXIMUM, "queue_size is set to twice the maximum", |d| {
@@ -40,7 +40,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-queue-size-32768", MAXIMUM, "queue_size is set to 0x8000", |d| sized(d, |_| 0x8000)),
     registers("hostile-queue-size-65535", MAXIMUM, "queue_size is set to 0xffff", |d| sized(d, |_| 0xffff)),
-    registers("hostile-queue-size-every-value", MAXIMUM, "queue_size is set to one value after the other", |d| {
+    registers("hostile-queue-size-every-value", MAXIMUM, "queue_size is set to many values in turn", |d| {
         d.set_up_wrong(QUEUE, |d, _| {
             for value in (0..16).map(|bit| 1_u16 << bit).chain([3, 5, 100, 1000, 0, 0xffff]) {
                 d.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), value);
@@ -77,12 +77,18 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-device-area-at-all-ones", MEMORY, "queue_device is all ones", |d| {
         moved(d, 2, |_| u64::MAX)
     }),
-    registers("hostile-queue-descriptors-pass-2-to-the-64", MEMORY, "the descriptors pass the end of 64 bits", |d| {
-        moved(d, 0, |_| !0xff)
-    }),
-    registers("hostile-queue-device-area-passes-2-to-the-64", MEMORY, "the used ring passes the end of 64 bits", |d| {
-        moved(d, 2, |_| !0xf)
-    }),
+    registers(
+        "hostile-queue-descriptors-pass-2-to-the-64",
+        MEMORY,
+        "the descriptors pass the end of the 64-bit space",
+        |d| moved(d, 0, |_| !0xff),
+    ),
+    registers(
+        "hostile-queue-device-area-passes-2-to-the-64",
+        MEMORY,
+        "the used ring passes the end of the 64-bit space",
+        |d| moved(d, 2, |_| !0xf),
+    ),
     registers("hostile-queue-descriptors-in-own-registers", MEMORY, "queue_desc is in a BAR of the device", |d| {
         let at = d.own_registers()?;
         placed(d, |parts| parts[0] = at)
@@ -110,7 +116,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-device-area-is-the-descriptors", APART, "the used ring is the descriptors", |d| {
         overlapped(d, |parts| parts[2] = parts[0])
     }),
-    registers("hostile-queue-all-parts-are-one", APART, "all parts of a queue are at one place", |d| {
+    registers("hostile-queue-all-parts-are-one", APART, "all parts of a queue are at the same address", |d| {
         overlapped(d, |parts| *parts = [parts[0]; 3])
     }),
     registers("hostile-queues-share-their-parts", APART, "two queues have the same parts", |d| {
@@ -252,7 +258,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-/// Sets up a queue of this size, from its maximum. The device may write as if it had that size.
+/// Sets up a queue with a size computed from its maximum. The device may write as if it had that size.
 fn sized(d: &mut TestDevice<'_>, size: fn(u16) -> u16) -> Verdict<Reaction> {
     d.set_up_wrong(QUEUE, |d, wrong| {
         wrong.size = Some(size(d.sizes[usize::from(QUEUE)]));
@@ -273,7 +279,7 @@ fn placed(d: &mut TestDevice<'_>, place: impl FnOnce(&mut [u64; 3])) -> Verdict<
     d.set_up_wrong(QUEUE, |_, wrong| place(&mut wrong.parts))
 }
 
-/// The same, with the used ring over something else, which the device then writes.
+/// The same, with the used ring over other data, which the device then overwrites.
 fn overlapped(d: &mut TestDevice<'_>, place: impl FnOnce(&mut [u64; 3])) -> Verdict<Reaction> {
     d.set_up_wrong(QUEUE, |d, wrong| {
         place(&mut wrong.parts);
@@ -289,7 +295,7 @@ fn rewritten(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>)) -> V
     finish(d)
 }
 
-/// Does something to the registers of a running queue of four, and sends as many requests as pass its end twice.
+/// Does something to the registers of a running queue of four, and sends enough requests to wrap it twice.
 fn in_small_queue(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>)) -> Verdict<Reaction> {
     d.start_small(4)?;
     d.select(0);

@@ -9,16 +9,16 @@ use crate::device::{Role, Shape, TestDevice};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{CommonConfig, Features, Status};
 
-const ORDER: Clause = clause("3.1.1", "the steps of initialization must be made in their order");
+const ORDER: Clause = clause("3.1.1", "the steps of initialization must be performed in order");
 const UNDEFINED: Clause = clause("2.1", "undefined bits of the status are 0");
-const CLEARED: Clause = clause("2.1.1", "a bit of the status must not be cleared but by a reset");
+const CLEARED: Clause = clause("2.1.1", "status bits must be cleared only by a reset");
 const FAILED: Clause = clause("2.1.1", "after FAILED a reset must come before anything else");
 const FROZEN: Clause = clause("3.1.1", "after FEATURES_OK no other features must be accepted");
 const UNOFFERED: Clause = clause("2.2.1", "a feature that is not offered must not be accepted");
-const REQUIRED: Clause = clause("2.2.1", "a feature must not be accepted without one that it requires");
+const REQUIRED: Clause = clause("2.2.1", "a feature must not be accepted without those that it requires");
 const RESERVED: Clause = clause("2.2.1", "reserved feature bits must not be accepted");
 const VERSION: Clause = clause("6.1", "VERSION_1 must be accepted if it is offered");
-const SELECT: Clause = clause("4.1.4.3", "feature selectors name words that exist");
+const SELECT: Clause = clause("4.1.4.3", "feature selectors select words that exist");
 const AGAIN: Clause = clause("3.1.1", "initialization begins with a reset");
 const RESET: Clause = clause("4.1.4.3.2", "after a reset the driver must wait until the status is 0");
 const SUSPEND: Clause = clause("3.4.1", "SUSPEND should stay clear without the feature");
@@ -66,7 +66,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-status-all-bits", UNDEFINED, "all bits of the status but DEVICE_NEEDS_RESET are set", |d| {
         running(d)?;
-        // All ones would read like the registers of a device that is gone.
+        // All ones would look like a device that is gone.
         d.modern_registers().common.write8(offset_of!(CommonConfig, device_status), 0xbf);
         kick_both(d);
         d.reset()?;
@@ -76,16 +76,21 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         running(d)?;
         statuses(d, &[SETTLED])
     }),
-    registers("hostile-status-driver-ok-is-cleared-and-set", CLEARED, "DRIVER_OK is cleared and set in traffic", |d| {
-        running(d)?;
-        for _ in 0..8 {
-            d.set_status(SETTLED);
-            kick_both(d);
-            d.set_status(LIVE);
-            kick_both(d);
-        }
-        quiet(d)
-    }),
+    registers(
+        "hostile-status-driver-ok-is-cleared-and-set",
+        CLEARED,
+        "DRIVER_OK is cleared and set during traffic",
+        |d| {
+            running(d)?;
+            for _ in 0..8 {
+                d.set_status(SETTLED);
+                kick_both(d);
+                d.set_status(LIVE);
+                kick_both(d);
+            }
+            quiet(d)
+        },
+    ),
     registers("hostile-status-features-ok-is-cleared", CLEARED, "FEATURES_OK is cleared without a reset", |d| {
         running(d)?;
         statuses(d, &[FOUND, SETTLED])
@@ -199,7 +204,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-features-selectors-past-the-last-word",
         SELECT,
-        "feature words past the last are accepted",
+        "feature words past the last are written",
         |d| {
             d.begin()?;
             for select in [2, 3, 4, 31, 32, 0x8000_0000, u32::MAX] {
@@ -216,7 +221,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-features-are-never-read",
         ORDER,
-        "features are accepted unread and FEATURES_OK is not read back",
+        "features are accepted without being read, and FEATURES_OK is not read back",
         |d| {
             d.reset()?;
             let least = d.least();
@@ -239,28 +244,38 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         d.set_status(Status::empty());
         finish(d)
     }),
-    registers("hostile-reset-a-hundred-times", RESET, "a hundred resets follow each other unread, in traffic", |d| {
-        running(d)?;
-        d.post(Role::First, 0..8, &Shape::PLAIN)?;
-        d.publish(Role::First)?;
-        for _ in 0..100 {
-            kick_both(d);
-            d.set_status(Status::empty());
-        }
-        quiet(d)
-    }),
-    registers("hostile-reset-from-every-step", RESET, "resets follow every step of initialization unread", |d| {
-        for steps in [&[FOUND][..], &[FOUND, SETTLED], &[FOUND, SETTLED, LIVE], &[LIVE | Status::FAILED]] {
-            for step in steps {
-                d.set_status(*step);
+    registers(
+        "hostile-reset-a-hundred-times",
+        RESET,
+        "the device is reset a hundred times in a row during traffic, without reading the status",
+        |d| {
+            running(d)?;
+            d.post(Role::First, 0..8, &Shape::PLAIN)?;
+            d.publish(Role::First)?;
+            for _ in 0..100 {
+                kick_both(d);
                 d.set_status(Status::empty());
             }
-        }
-        quiet(d)
-    }),
+            quiet(d)
+        },
+    ),
+    registers(
+        "hostile-reset-from-every-step",
+        RESET,
+        "the device is reset after every step of initialization, without reading the status",
+        |d| {
+            for steps in [&[FOUND][..], &[FOUND, SETTLED], &[FOUND, SETTLED, LIVE], &[LIVE | Status::FAILED]] {
+                for step in steps {
+                    d.set_status(*step);
+                    d.set_status(Status::empty());
+                }
+            }
+            quiet(d)
+        },
+    ),
 ];
 
-/// Writes values of the status one after the other. Refused if the last is not taken.
+/// Writes status values in turn. Refused if the device does not accept the last.
 fn statuses(d: &mut TestDevice<'_>, values: &[Status]) -> Verdict<Reaction> {
     values.iter().for_each(|value| d.set_status(*value));
     kick_both(d);
@@ -280,7 +295,7 @@ fn undefined(d: &mut TestDevice<'_>, bit: u8) -> Verdict<Reaction> {
     Ok(if d.status()?.contains(value) { Reaction::Ignored } else { Reaction::Refused })
 }
 
-/// Accepts these features, and goes on to `DRIVER_OK` whatever comes of it, with queues.
+/// Accepts these features, and continues to `DRIVER_OK`, with queues, whatever happens.
 fn accepted(d: &mut TestDevice<'_>, features: Features) -> Verdict<Reaction> {
     let taken = d.negotiate(features)?;
     let setup = d.plain();

@@ -4,7 +4,7 @@ use crate::check::{Reaction, Verdict, skip_unless};
 use crate::device::{Attacker, StartOptions, TestDevice};
 use ballonet::virtio::spec::{Features, Status};
 
-/// The status as a driver sets it bit by bit: the driver found, its features settled, the device live.
+/// The status values that a driver sets in turn: driver found, features negotiated, device live.
 pub(super) const FOUND: Status = Status::ACKNOWLEDGE.union(Status::DRIVER);
 pub(super) const SETTLED: Status = FOUND.union(Status::FEATURES_OK);
 pub(super) const LIVE: Status = SETTLED.union(Status::DRIVER_OK);
@@ -15,7 +15,7 @@ pub(super) const BEYOND: u64 = 1 << 50;
 /// Changes of a request in flight that one check tries.
 pub(super) const RACES: u16 = 16;
 
-/// Starts the device in the plainest way, and has it serve a request.
+/// Starts the device with minimal features, and has it serve a request.
 pub(super) fn running(d: &mut TestDevice<'_>) -> Verdict {
     let setup = d.plain();
     d.start(&setup)?;
@@ -37,7 +37,7 @@ pub(super) fn kick_both(d: &mut TestDevice<'_>) {
     }
 }
 
-/// Gives the device time for what it makes of the breach.
+/// Gives the device time to react.
 pub(super) fn quiet(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
     d.wait_quiet()?;
     Ok(Reaction::Ignored)
@@ -49,12 +49,12 @@ pub(super) fn finish(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
     quiet(d)
 }
 
-/// Offers lawful requests one after the other, and changes each while it is in flight.
+/// Offers lawful requests in turn, and changes each while it is in flight.
 pub(super) fn race(a: &mut Attacker<'_, '_>, mut change: impl FnMut(&mut Attacker<'_, '_>, u16) -> Verdict) -> Verdict {
     for place in 0..RACES.min(a.size()?) {
         a.lawful(place)?;
         a.offer(place)?;
-        a.kick()?;
+        a.kick_to_race()?;
         change(a, place)?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the kernel asks of a driver beside polling, and what the driver says of itself.
+//! The driver's interface besides polling: requests of the kernel, and status.
 
 use super::{Balloon, State, counted};
 use crate::balloon::counters::Counters;
@@ -12,14 +12,14 @@ use crate::virtio::RingFormat;
 
 /// When to poll.
 impl<P: Platform> Balloon<P> {
-    /// Whether it must be polled: an interrupt came, or there is more to do. Ask with interrupts off, right before
-    /// `sti; hlt`: then `false` cannot be out of date.
+    /// Whether it must be polled: an interrupt came, or there is more to do. If called with interrupts off right before
+    /// `sti; hlt`, `false` cannot be stale.
     pub fn is_pending(&self) -> bool {
         self.repoll || self.running().is_some_and(|running| running.virtio.interrupts.events().is_pending())
     }
 
-    /// When to poll next if no interrupt comes before, on the platform's clock; `None` if there is no such time. Ask
-    /// right before sleeping: it depends on how much memory is free.
+    /// When to poll next if no interrupt comes first, on the platform's clock; `None` if only an interrupt matters.
+    /// Call it right before sleeping: it depends on how much memory is free.
     pub fn deadline(&self, platform: &mut P) -> Option<u64>
     where
         P: BalloonPlatform,
@@ -47,17 +47,17 @@ impl<P: Platform> Balloon<P> {
     }
 }
 
-/// Requests beside polling.
+/// Requests besides polling.
 impl<P: Platform> Balloon<P> {
     /// Sets the balloon's size to `frames` frames and ignores the host's target from now on: for measurements, and with
-    /// 0 before removal. Once [`BalloonStatus::actual`] is 0 then, or that has taken too long, call
-    /// [`Balloon::shutdown`].
+    /// 0 before removal. In that case call [`Balloon::shutdown`] once [`BalloonStatus::actual`] is 0 or it has taken
+    /// too long.
     pub fn pin(&mut self, frames: u32) {
         self.plan.pin(frames);
         self.repoll |= matches!(self.state, State::Running(_));
     }
 
-    /// Has all free memory reported to the host at once. Returns whether the device has free page reporting.
+    /// Starts to report all free memory to the host at once. Returns whether the device has free page reporting.
     pub fn report_now(&mut self) -> bool {
         let State::Running(running) = &mut self.state else { return false };
         let Some(reporting) = &mut running.queues.reporting else { return false };
@@ -66,9 +66,9 @@ impl<P: Platform> Balloon<P> {
         true
     }
 
-    /// Returns hinted frames to a kernel that runs out of memory, although the host is not done with them: as many as
-    /// asked for, or up to 2 MiB more. Returns how many; 0 if the platform cannot fill frames
-    /// ([`PageFrames::contents`](crate::memory::PageFrames::contents)), which must be done first. Allocates nothing.
+    /// Returns hinted frames to a kernel that runs out of memory, although the host is not done with them: `frames` of
+    /// them, or up to 2 MiB more. Returns how many. They must be overwritten first, so it is 0 if the platform cannot
+    /// fill frames ([`PageFrames::contents`](crate::memory::PageFrames::contents)). Allocates nothing.
     pub fn relinquish_hinted(&mut self, platform: &mut P, frames: u64) -> u64
     where
         P: BalloonPlatform,
@@ -81,11 +81,12 @@ impl<P: Platform> Balloon<P> {
         relinquished
     }
 
-    /// Has a queue (`inflate`, `deflate`, `stats`) interrupt another CPU. Queues that share a vector all move.
+    /// Moves the interrupt of a queue (`inflate`, `deflate`, `stats`) to another CPU. Queues that share a vector all
+    /// move.
     ///
     /// # Errors
-    /// When the queue has no vector, the platform cannot send it there, the device does not run, or there is no memory
-    /// to remember it for after a reset.
+    /// When the queue has no vector, the platform cannot move it, the device does not run, or there is no memory to
+    /// record the choice for later resets.
     pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
         heap::reserve(&mut self.affinities, 1)?;
         match &mut self.state {
@@ -98,12 +99,12 @@ impl<P: Platform> Balloon<P> {
         Ok(())
     }
 
-    /// Sets the queues' CPUs again, after a reset.
+    /// Restores the queues' CPUs after a reset.
     pub(super) fn restore_affinities(&mut self, platform: &mut P) {
         let State::Running(running) = &mut self.state else { return };
         for (queue, cpu) in &self.affinities {
             if let Err(error) = running.virtio.interrupts.set_queue_affinity(platform, queue, *cpu) {
-                log::warn!("{}: queue {queue} does not go back to CPU {cpu}: {error}", self.options.name);
+                log::warn!("{}: queue {queue} cannot be moved back to CPU {cpu}: {error}", self.options.name);
             }
         }
     }
@@ -113,7 +114,7 @@ impl<P: Platform> Balloon<P> {
         self.running()?.virtio.interrupts.queue_affinity(platform, queue)
     }
 
-    /// Waits until none of the device's interrupt handlers is running. They can run again right after.
+    /// Waits until none of the device's interrupt handlers is running. They may run again right after.
     pub fn synchronize(&self, platform: &mut P) {
         if let State::Running(running) = &self.state {
             running.virtio.interrupts.synchronize(platform);
@@ -121,14 +122,14 @@ impl<P: Platform> Balloon<P> {
     }
 }
 
-/// Facts.
+/// Status.
 impl<P: Platform> Balloon<P> {
     /// The device's name.
     pub fn name(&self) -> &str {
         &self.options.name
     }
 
-    /// Whether a device is still there; one that was pulled out is not.
+    /// Whether the device is still present; an unplugged one is not.
     pub fn is_present(&self, platform: &mut P) -> bool {
         self.device.is_present(platform)
     }
@@ -177,7 +178,7 @@ impl<P: Platform> Balloon<P> {
         }
     }
 
-    /// What the driver has done so far.
+    /// The counters of the driver's activity.
     pub fn counters(&self) -> Counters {
         self.running().map_or(self.counters, |running| counted(self.counters, &running.virtio.interrupts))
     }

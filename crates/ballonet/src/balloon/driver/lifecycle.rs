@@ -1,29 +1,28 @@
-//! A balloon's life beside polling: resets, freezing, giving up, removal, shutdown.
+//! A balloon's life besides polling: resets, freezing, giving up, removal, shutdown.
 //!
-//! All of it is made of two steps. *Stop*: the device is reset, and only then is everything that it was lent taken
-//! back. *Start*: as the first time, with the same options. In between, each frame returns to the state that needs no
-//! host confirmation:
+//! There are two steps. *Stop* resets the device, and only then reclaims everything lent to it. *Start* is the same as
+//! the first time, with the same options. In between, each frame returns to the state that needs no host confirmation:
 //!
 //! - In an inflate request: free. The host may have taken it or not; after the reset it has no claim to it. The
-//!   contents may be lost, which nobody needs.
+//!   contents may be lost, but they do not matter.
 //! - In a deflate request: still ballooned. The host may have it, and is asked again.
 //! - Ballooned: it stays so. A reset brings nothing back; the next driver adopts the frames and tells the host how
 //!   many.
 //!
 //! # Recovered errors
-//! Only `DEVICE_NEEDS_RESET`, and within bounds ([`Options::recoveries`]): such a device has met an error and says so.
-//! A device that breaks the rules of a queue or returns inconsistent configuration is not trusted with memory again: it
+//! Only `DEVICE_NEEDS_RESET`, and within bounds ([`Options::recoveries`]): such a device reports its own error. A
+//! device that breaks the rules of a queue or returns inconsistent configuration is not trusted with memory again: it
 //! is reset, FAILED is set, and only an explicit [`Balloon::reset`] starts it again.
 //!
 //! # A device that does not stop
-//! Frames in flight are withheld ([`BalloonStatus::withheld`](crate::balloon::BalloonStatus::withheld)): nobody uses
+//! Frames in flight are withheld ([`BalloonStatus::withheld`](crate::balloon::BalloonStatus::withheld)): nothing uses
 //! them. Some devices are only slow, so a later [`Balloon::reset`] that finishes returns them.
 //!
 //! # A device that is gone
-//! Frames in flight return as after a reset, because an absent device uses no memory. The frames that its host has are
-//! the guest's RAM, and the balloon to ask for them is gone. Without `MUST_TELL_HOST` the host allows their use before
-//! it is told (5.5.6.1): they become free, and hosts fault them in like any other memory. With `MUST_TELL_HOST` they
-//! stay ballooned until the driver of another device adopts them and asks for them.
+//! Frames in flight return as after a reset, because an absent device uses no memory. The ballooned frames are still
+//! the guest's RAM, but there is no balloon to deflate. Without `MUST_TELL_HOST` the guest may use them before it tells
+//! the host (5.5.6.1): they become free, and hosts fault them in like any other memory. With `MUST_TELL_HOST` they stay
+//! ballooned until the driver of another device adopts them and asks for them.
 
 use super::running::{Running, Unstopped};
 use super::start::bring_up;
@@ -39,11 +38,11 @@ use crate::virtio::TransportError;
 
 impl<P: BalloonPlatform> Balloon<P> {
     /// Resets the device, whatever it is doing, and starts it again with the same options. Frames in inflate requests
-    /// are free afterwards, those in deflate requests still ballooned; the next polls write the size and go on to the
-    /// target. Also starts a device that is frozen, or that the driver gave up on.
+    /// are free afterwards, those in deflate requests still ballooned; the next polls write the size and continue to
+    /// the target. Also starts a device that is frozen, or that the driver gave up on.
     ///
     /// # Errors
-    /// When the device does not finish the reset, or does not come up again: the driver has given up on it.
+    /// When the device does not finish the reset or does not start again; the driver has then given up on it.
     #[doc(alias = "virtio_reset_device")]
     pub fn reset(&mut self, platform: &mut P) -> Result<(), BalloonError> {
         self.recoveries.forgive();
@@ -69,7 +68,7 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// device keeps running.
     ///
     /// # Errors
-    /// When the device does not come up, or the driver has given up on it.
+    /// When the device does not start, or the driver has given up on it.
     #[doc(alias = "virtballoon_restore")]
     #[doc(alias = "virtio_device_restore")]
     pub fn restore(&mut self, platform: &mut P) -> Result<(), BalloonError> {
@@ -80,15 +79,15 @@ impl<P: BalloonPlatform> Balloon<P> {
         }
     }
 
-    /// Stops the device by a reset, and only then returns vectors, mappings, queues and the frames in flight. Returns
+    /// Stops the device by a reset, and only then releases vectors, mappings, queues and the frames in flight. Returns
     /// how many frames stay ballooned.
     ///
-    /// The platform goes on accounting for those: the host has them, and a reset does not bring their contents back. A
-    /// later driver can take them over by [`Options::adopted`] and deflate them. If the device is gone they become
-    /// free, unless `MUST_TELL_HOST` was negotiated.
+    /// The platform must keep counting those as ballooned: the host has them, and a reset does not return them. A later
+    /// driver can take them over by [`Options::adopted`] and deflate them. If the device is gone they become free,
+    /// unless `MUST_TELL_HOST` was negotiated.
     #[doc(alias = "virtballoon_remove")]
     pub fn shutdown(mut self, platform: &mut P) -> u32 {
-        // Nothing is left to do about a device that did not stop: its memory is withheld, and it is cut off.
+        // If the device did not stop, nothing remains to be done: its memory is withheld, and bus mastering is off.
         let _ = self.stop(platform, false);
         // Frame numbers have 32 bits, so a balloon has no more frames than that.
         self.plan.actual() as u32
@@ -115,7 +114,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         Err(self.fail(error))
     }
 
-    /// Resets the device and starts it again. In between, once it has stopped, `stopped` runs.
+    /// Resets the device and starts it again. `stopped` runs in between, once the device has stopped.
     pub(super) fn restart(
         &mut self,
         platform: &mut P,
@@ -131,13 +130,12 @@ impl<P: BalloonPlatform> Balloon<P> {
         Ok(())
     }
 
-    /// Stops the device if it runs, and leaves it frozen. With `failed`, the device is told that the driver has given
-    /// up.
+    /// Stops the device if it runs, and leaves it frozen. With `failed`, sets FAILED.
     fn stop(&mut self, platform: &mut P, failed: bool) -> Result<(), BalloonError> {
         self.stop_and(platform, failed, |_| {})
     }
 
-    /// The same; `stopped` runs once the device has let go of everything, and before the check whether it is gone.
+    /// As `stop`; `stopped` runs once the device uses no memory, and before the check whether it is gone.
     fn stop_and(&mut self, platform: &mut P, failed: bool, stopped: impl FnOnce(&mut P)) -> Result<(), BalloonError> {
         self.repoll = false;
         let State::Running(mut running) = core::mem::replace(&mut self.state, State::Frozen) else {
@@ -172,11 +170,10 @@ impl<P: BalloonPlatform> Balloon<P> {
         self.tuning.path.abandon();
     }
 
-    /// The device has not completed the trial request of several descriptors: it is reset, and gets no such request
-    /// again.
+    /// Resets a device that has not completed the trial request of several descriptors. It gets no such request again.
     ///
     /// # Errors
-    /// When it does not come up again.
+    /// When it does not start again.
     pub(super) fn reset_unanswered(&mut self, platform: &mut P) -> Result<Progress, BalloonError> {
         self.tuning.chains.unanswered();
         self.restart(platform, ResetReason::Unanswered, |_| {})?;
@@ -195,7 +192,7 @@ impl<P: BalloonPlatform> Balloon<P> {
             Err(error) => {
                 self.reclaim_if_gone(platform);
                 Err(self.fail(match error {
-                    // There was one before.
+                    // There was a function before.
                     BalloonError::NoFunction(function) => TransportError::Gone(function.into()).into(),
                     error => error,
                 }))
@@ -203,7 +200,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         }
     }
 
-    /// The fill value of free frames, if the device was told one.
+    /// The fill value of free frames, if the device has one.
     pub(super) fn poison(&self, platform: &mut P) -> Option<Poison> {
         Poison::of(self.options.poison, platform.frames()).filter(|_| self.features.contains(PAGE_POISON))
     }
@@ -214,7 +211,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         error
     }
 
-    /// If the device is gone, releases the frames that its host has, unless the host must be told first.
+    /// If the device is gone, releases the ballooned frames, unless the host must be told first.
     fn reclaim_if_gone(&mut self, platform: &mut P) {
         let gone = !self.device.is_present(platform);
         if !gone || self.features.contains(MUST_TELL_HOST) {

@@ -1,9 +1,8 @@
 //! The driver of a balloon: follows the target that the host sets, and answers its requests for statistics.
 //!
-//! It works only when it is polled, with a bounded amount of work per call; interrupt handlers only leave bits for it.
-//! Several requests are in flight in one direction at a time. The device is asked to interrupt once a good share of
-//! them is done, and the queue is checked again afterwards, so the driver never waits for an interrupt that does not
-//! come.
+//! It works only when it is polled, with a bounded amount of work per call; interrupt handlers only set bits for it.
+//! Several requests are in flight in one direction at a time. The driver asks for an interrupt once a good share of
+//! them is done, and checks the queue again afterwards, so it never waits for an interrupt that does not come.
 
 mod access;
 mod lifecycle;
@@ -71,12 +70,12 @@ pub struct Balloon<P: Platform> {
 }
 
 /// The state of the device.
-#[allow(clippy::large_enum_variant, reason = "a box could not be had where the heap is empty")]
+#[allow(clippy::large_enum_variant, reason = "a box cannot be allocated when the heap is full")]
 enum State<P: Platform> {
     Running(Running<P>),
-    /// It is reset and waits to be started again.
+    /// Reset, until it is started again.
     Frozen,
-    /// The driver gave up, and why.
+    /// The driver gave up, for this reason.
     Failed(BalloonError),
 }
 
@@ -107,7 +106,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         balloon
     }
 
-    /// The device runs, for the first time or again.
+    /// Enters the running state, for the first time or again.
     fn run(&mut self, mut running: Running<P>) {
         if let Some(statistics) = &mut running.queues.statistics {
             if let Some(kick) = statistics.first_kick.take() {
@@ -123,16 +122,16 @@ impl<P: BalloonPlatform> Balloon<P> {
         self.state = State::Running(running);
     }
 
-    /// Does the work that is due: takes what the device has completed, sends what it has room for, answers requests for
-    /// statistics. The work of a call is bounded by the requests that can be in flight.
+    /// Does the work that is due: takes completed requests, sends new ones as far as there is room, answers requests
+    /// for statistics. The work per call is bounded by the requests that can be in flight.
     ///
-    /// A device that needs a reset (2.1.1) gets one, and is started again with the same options: [`Changes::RESET`].
-    /// That is done as often as [`Options::recoveries`] allows. While the device is frozen, nothing is done.
+    /// A device that needs a reset (2.1.1) is reset and started again with the same options ([`Changes::RESET`]), as
+    /// often as [`Options::recoveries`] allows. Does nothing while the device is frozen.
     ///
     /// # Errors
-    /// When the device is gone, breaks the rules, or needs too many resets. It has then been reset and told that the
-    /// driver gave up; frames in flight have been returned, those that the host has stay ballooned, and every later
-    /// call returns the same error until [`Balloon::reset`].
+    /// When the device is gone, breaks the rules, or needs too many resets. It has then been reset, with FAILED set;
+    /// frames in flight have been returned, ballooned frames stay ballooned, and every later call returns the same
+    /// error until [`Balloon::reset`].
     pub fn poll(&mut self, platform: &mut P) -> Result<Progress, BalloonError> {
         match self.state {
             State::Running(_) => self.counters.polls += 1,
@@ -149,7 +148,7 @@ impl<P: BalloonPlatform> Balloon<P> {
             round.hint_free_memory()?;
             round.report_free_memory()?;
             round.send_pages()?;
-            // After the kick, which the device may be waiting for.
+            // Only after the kick: the device may be waiting for it.
             round.write_actual()?;
             Ok(round.finish(pending, was_settled, repoll))
         });
@@ -160,19 +159,19 @@ impl<P: BalloonPlatform> Balloon<P> {
         }
     }
 
-    /// Lets the balloon grow again once the guest has had enough memory for a while.
+    /// Lets the balloon grow again once the cooldown is over.
     fn end_cooldown(&mut self, platform: &P) {
         if self.oom.is_cooling() && self.oom.is_over(platform.now()) {
             self.plan.lift();
         }
     }
 
-    /// Whether the device has had its time for a request of several descriptors.
+    /// Whether the device's time for the trial request of several descriptors is over.
     fn chain_trial_is_late(&self, platform: &P) -> bool {
         self.tuning.chains.deadline().is_some_and(|deadline| platform.now() >= deadline)
     }
 
-    /// Adds what changed outside of the round.
+    /// Adds changes outside of the round.
     fn conclude(&mut self, platform: &P, progress: Progress) -> Progress {
         self.repoll = progress.next == Next::Now;
         let unreported = core::mem::take(&mut self.unreported_changes) | self.observe_silence(platform.now());
@@ -191,7 +190,7 @@ impl<P: BalloonPlatform> Balloon<P> {
 }
 
 impl<P: Platform> Balloon<P> {
-    /// The running device, if it runs.
+    /// The running device, if any.
     fn running(&self) -> Option<&Running<P>> {
         match &self.state {
             State::Running(running) => Some(running),
@@ -205,7 +204,7 @@ impl<P: Platform> Balloon<P> {
     }
 }
 
-/// The counters, with what the interrupt handlers have counted since the start of the device.
+/// The counters, including the interrupt handlers' counts since the start of the device.
 fn counted<R: Registers>(counters: Counters, interrupts: &Interrupts<R>) -> Counters {
     let events = interrupts.events();
     Counters {

@@ -11,8 +11,8 @@
 //!   the comparison the other way round, against its own permission to deflate.) So without the feature only frames
 //!   that the host offers anyway are reclaimed; but the balloon grows no further, whatever the host asks for.
 //!
-//! A frame is used again once the device has returned its request, not before, even without `MUST_TELL_HOST`, which
-//! would allow it: so no reset in between can make a frame in use count as the host's.
+//! A frame is used again only after the device has returned its request, although without `MUST_TELL_HOST` the guest
+//! could use it earlier. So a reset in between never makes a frame in use count as ballooned.
 
 use core::mem::offset_of;
 
@@ -26,23 +26,23 @@ use crate::balloon::policy::target::Action;
 use crate::balloon::status::Changes;
 use crate::balloon::wire::{BalloonConfig, DEFLATE_ON_OOM};
 
-/// How long the device may take for any answer at all, in nanoseconds: 3 s. Hosts under load have been seen to take a
+/// How long the device may take to return any request, in nanoseconds: 3 s. Hosts under load have been seen to take a
 /// second.
 const PATIENCE: u64 = 3_000_000_000;
-/// How long an allocation waits altogether, in nanoseconds: 10 s.
+/// The most that an allocation waits in total, in nanoseconds: 10 s.
 const LONGEST: u64 = 10_000_000_000;
 
 /// Why fewer frames were reclaimed than asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum ReclaimError {
     /// The balloon is empty, and no deflate request is in flight.
-    #[display("the host has nothing to give back")]
+    #[display("the host holds no memory")]
     Empty,
     /// The host wants to keep its frames, and its device has no `DEFLATE_ON_OOM`.
-    #[display("the device does not let the guest have memory back that the host wants to keep")]
+    #[display("the host wants to keep its memory, and the device has no DEFLATE_ON_OOM")]
     Forbidden,
-    /// The device does not answer, now or since the last wait for it.
-    #[display("the device did not give memory back in time")]
+    /// The device does not respond, now or since the last wait for it.
+    #[display("the device did not return memory in time")]
     Late,
     /// The device is frozen, or the driver has given up on it.
     #[display("the device does not run")]
@@ -57,7 +57,7 @@ pub enum ReclaimError {
 pub struct Reclaimed {
     /// Frames that became free.
     pub frames: u64,
-    /// Frames in deflate requests for it; some may still be in flight.
+    /// Frames requested by deflating; some may still be in flight.
     pub asked: u64,
     /// Why there were fewer than wanted, if so.
     pub error: Option<ReclaimError>,
@@ -68,8 +68,8 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// nothing came, the balloon does not grow for a while ([`OomPolicy`](crate::balloon::OomPolicy)), whatever the
     /// host asks for.
     ///
-    /// Allocates nothing, needs no interrupt, and waits only once for a device that does not answer. Poll it afterwards
-    /// as usual: `poll` then reports what changed meanwhile.
+    /// Allocates nothing, needs no interrupt, and waits only once for a device that does not respond. Poll it
+    /// afterwards as usual: `poll` then reports what changed meanwhile.
     #[doc(alias = "virtio_balloon_oom_notify")]
     #[doc(alias = "VIRTIO_BALLOON_F_DEFLATE_ON_OOM")]
     pub fn reclaim(&mut self, platform: &mut P, frames: u64) -> Reclaimed {
@@ -89,13 +89,13 @@ impl<P: BalloonPlatform> Balloon<P> {
         };
         self.note_reclaim(&reclaimed, !settled && self.plan.is_settled());
         if reclaimed.error.is_some() {
-            // A device that does not answer may be gone, or need a reset.
+            // A device that does not respond may be gone, or need a reset.
             self.recheck();
         }
         reclaimed
     }
 
-    /// Goes through the sources until `wanted` frames have returned in all.
+    /// Tries the sources in turn until `wanted` frames have returned in total.
     fn take_back(&mut self, platform: &mut P, wanted: u64) -> Result<(), ReclaimError> {
         let mut reason = ReclaimError::Empty;
         for source in Source::ORDER {
@@ -114,7 +114,7 @@ impl<P: BalloonPlatform> Balloon<P> {
                 return Ok(());
             }
             match outcome {
-                // The balloon shrank as far as it may, and holds more.
+                // The balloon shrank as far as allowed, but is not empty.
                 Ok(()) if source == Source::Balloon && self.plan.actual() > 0 => reason = ReclaimError::Forbidden,
                 Ok(()) => {}
                 // The other sources cannot help either.
@@ -152,7 +152,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         target.map(u64::from).map_err(|error| ReclaimError::Device(error.into()))
     }
 
-    /// Polls the queues until `wanted` frames have returned in all, or no more are in flight.
+    /// Polls the queues until `wanted` frames have returned in total, or no more are in flight.
     fn await_frames(&mut self, platform: &mut P, wanted: u64, source: Source) -> Result<(), ReclaimError> {
         let start = platform.now();
         let (mut answers, mut moved) = (self.answers(source), start);
@@ -192,7 +192,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         Ok(())
     }
 
-    /// Whether more frames arrive without another request.
+    /// Whether more frames will return without another request.
     fn is_under_way(&self, source: Source) -> bool {
         match source {
             Source::Reports => self.reporting() > 0,
@@ -214,7 +214,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         self.counters.deflate_frames + self.plan.deflating()
     }
 
-    /// The device's answers for a source so far.
+    /// Requests that the device has returned for a source so far.
     fn answers(&self, source: Source) -> u64 {
         match source {
             Source::Reports => self.counters.reports,

@@ -1,10 +1,10 @@
-//! The reset of one queue while the others go on (`RING_RESET`, virtio 1.4, 2.6.1).
+//! The reset of one queue while the others keep running (`RING_RESET`, virtio 1.4, 2.6.1).
 //!
-//! After it the device has let go of the queue's memory. Requests that it completed are in the used ring, and are taken
-//! from there one last time. Of the others nobody knows how far the device got: it may have taken or returned a frame
-//! without having said so. Unlike after a reset of the device, the balloon goes on, and so do the host's claims. So
-//! these frames are neither used nor given up: their requests go into the new queue unchanged. Hosts take a frame that
-//! they have, and return one that they have returned, without harm.
+//! After it the device no longer uses the queue's memory. The driver takes completed requests from the used ring one
+//! last time. For the others it is unknown how far the device got: it may have inflated or deflated a frame without
+//! reporting it. Unlike after a device reset, the host still counts its frames. So these frames can neither be freed
+//! nor counted as ballooned: their requests go into the new queue unchanged. For a host, inflating or deflating a frame
+//! twice is harmless.
 
 use alloc::vec::Vec;
 
@@ -24,15 +24,15 @@ use crate::virtio::{
 
 impl<P: BalloonPlatform> Balloon<P> {
     /// Resets one queue, whatever the device is doing with it, and enables it again in new memory. Unfinished requests
-    /// are sent again; the other queues go on.
+    /// are sent again; the other queues keep running.
     ///
-    /// QEMU 10.0 does not let go of the statistics buffer when that queue is reset. It returns it for the next one,
-    /// that for the one after it, and so on without a pause: a reset of the device ends that.
+    /// QEMU 10.0 keeps the statistics buffer when that queue is reset: it returns the old one as soon as it gets the
+    /// next, and so on without a pause, until the device is reset.
     ///
     /// # Errors
     /// When the device does not run, has no such queue, `RING_RESET` was not negotiated, or there is no memory for the
-    /// list of requests: nothing has happened then. When the device does not finish the reset or does not take the
-    /// queue again, it has been reset as a whole, and runs unless
+    /// list of requests; nothing has changed then. If the device does not finish the reset or does not accept the queue
+    /// again, it has been reset as a whole, and runs unless
     /// [`BalloonStatus::failed`](crate::balloon::BalloonStatus::failed) has an error; likewise after every other error.
     #[doc(alias = "virtqueue_reset")]
     pub fn reset_queue(&mut self, platform: &mut P, queue: BalloonQueue) -> Result<(), BalloonError> {
@@ -82,7 +82,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         }
     }
 
-    /// The device does not do what it offers, or there is no memory for the queue: it is reset as a whole. The
+    /// Resets the whole device, because it does not support what it offers, or there is no memory for the queue. The
     /// `unfinished` requests are in no queue.
     fn reset_instead(
         &mut self,
@@ -125,20 +125,19 @@ impl<P: BalloonPlatform> Running<P> {
         direction(queue).map_or(0, |direction| self.queues.pages.queue(direction).outstanding())
     }
 
-    /// Takes the unfinished requests out of a queue; `unfinished` has room for them. Statistics are written anew in any
-    /// case.
+    /// Takes the unfinished requests out of a queue; `unfinished` has room for them. Statistics are rewritten anyway.
     fn drain(&mut self, queue: BalloonQueue, proof: &QueueQuiesced, unfinished: &mut Vec<Request>) {
         if let Some(direction) = direction(queue) {
             unfinished.extend(self.queues.pages.drain(direction, proof));
         }
     }
 
-    /// Puts a new queue in the place of one that was reset, and enables it. It is empty then, as a packed one must be
+    /// Replaces a queue that was reset by a new one, and enables it. It is empty at that time, as a packed one must be
     /// (2.8.10).
     fn replace(&mut self, platform: &mut P, queue: BalloonQueue, proof: QueueQuiesced) -> Result<(), BalloonError> {
         let (kind, features) = (self.virtio.device.transport().kind(), self.virtio.device.features());
         let Queues { pages, statistics, .. } = &mut self.queues;
-        let layout = |size| RingLayout::for_device(kind, features, size, size).expect("a queue of this size was made");
+        let layout = |size| RingLayout::for_device(kind, features, size, size).expect("the queue had this size");
         let options = |entries| QueueOptions::for_device(kind, features, entries, USED_LENGTH);
         let (size, addresses) = match (direction(queue), statistics) {
             (Some(direction), _) => {
@@ -160,7 +159,7 @@ impl<P: BalloonPlatform> Running<P> {
     }
 }
 
-/// Makes a queue anew in its layout. Returns its size and addresses.
+/// Replaces a queue by an empty one of the same layout. Returns its size and addresses.
 fn renew<P: BalloonPlatform, T>(
     queue: &mut Vring<P, T>,
     platform: &mut P,

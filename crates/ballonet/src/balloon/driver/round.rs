@@ -19,7 +19,7 @@ use crate::memory::PageFrames;
 use crate::virtio::spec::Status;
 use crate::virtio::{InterruptMode, Kick, Pending, QueueIndex};
 
-/// The most hinted frames that are taken for the balloon at once: 16 MiB, which must be filled.
+/// The most hinted frames taken for the balloon at once: 16 MiB, which must be filled.
 const RELINQUISHED: u64 = 4096;
 
 /// A kick of a queue that had been empty.
@@ -31,7 +31,7 @@ pub(super) struct Kicked {
     pub(super) stalled: u64,
 }
 
-/// A round of work, and what it led to.
+/// A round of work, and its results.
 pub(super) struct Round<'a, P: BalloonPlatform> {
     pub(super) running: &'a mut Running<P>,
     pub(super) platform: &'a mut P,
@@ -43,7 +43,7 @@ pub(super) struct Round<'a, P: BalloonPlatform> {
     pub(super) changes: Changes,
     /// Whether there was something to do.
     is_busy: bool,
-    /// What may be inflated, if reporting has decided it.
+    /// How much may be inflated, if reporting has decided it.
     pub(super) allowance: Option<Allowance>,
     /// The kick of a queue that had been empty.
     pub(super) kicked: Option<Kicked>,
@@ -95,7 +95,7 @@ impl<P: BalloonPlatform> Round<'_, P> {
         if status.contains(Status::DEVICE_NEEDS_RESET) {
             return Err(BalloonError::NeedsReset(device));
         }
-        // Where nothing answers, some buses read as zeros.
+        // Some buses read as zeros if no device responds.
         if !status.contains(Status::DRIVER_OK) {
             return Err(BalloonError::Forgotten { device, status: status.bits() });
         }
@@ -228,8 +228,7 @@ impl<P: BalloonPlatform> Round<'_, P> {
         }
     }
 
-    /// Takes hinted frames for the balloon: the host wants them more than a guest that is quick to copy. Returns how
-    /// many.
+    /// Takes hinted frames for the balloon: the host needs the memory more than a fast migration. Returns how many.
     pub(super) fn relinquish(&mut self, wanted: u64) -> u64 {
         let Some(hinting) = &mut self.running.queues.hinting else { return 0 };
         let relinquished = hinting.relinquish(self.platform, wanted.min(RELINQUISHED));
@@ -237,7 +236,7 @@ impl<P: BalloonPlatform> Round<'_, P> {
         relinquished
     }
 
-    /// Notes added requests, and a shortage of frames.
+    /// Records added requests, and a shortage of frames.
     pub(super) fn note(&mut self, added: &Added) {
         self.is_busy |= added.frames > 0;
         if !added.enough && self.plan.ran_short() {

@@ -1,4 +1,4 @@
-//! A running device: its interrupts and registers, its queues, and what was last exchanged by the device configuration.
+//! A running device: its interrupts and registers, its queues, and the last known device configuration.
 
 use core::mem::ManuallyDrop;
 
@@ -9,18 +9,18 @@ use crate::platform::Platform;
 use crate::virtio::spec::Status;
 use crate::virtio::{self, TransportError};
 
-/// A device that runs.
+/// A running device.
 pub(super) struct Running<P: Platform> {
     /// The device, its interrupts and its function.
     pub(super) virtio: virtio::Running<P>,
     pub(super) queues: Queues<P>,
-    /// The size that the host was told.
+    /// The size last written for the host.
     pub(super) reported_size: ReportedSize,
     /// The next round reads the device configuration even without an interrupt.
     pub(super) config_unread: bool,
 }
 
-/// A device that did not stop, and the queues that it keeps. Dropping this returns nothing to the platform.
+/// A device that did not stop, and its queues. Dropping this releases nothing to the platform.
 pub(super) struct Unstopped<P: Platform> {
     pub(super) error: TransportError,
     pub(super) queues: ManuallyDrop<Queues<P>>,
@@ -36,12 +36,11 @@ impl<P: BalloonPlatform> Running<P> {
         self.virtio.device.transport().status().is_ok_and(|status| status.contains(Status::DEVICE_NEEDS_RESET))
     }
 
-    /// Stops the device and returns everything to the platform. With `failed`, the device is told that the driver has
-    /// given up.
+    /// Stops the device and releases everything to the platform. With `failed`, sets FAILED.
     ///
     /// # Errors
     /// When the device does not stop. It keeps its memory, and the frames in flight with it.
-    #[allow(clippy::result_large_err, reason = "a box could not be had where the heap is empty; once a stop")]
+    #[allow(clippy::result_large_err, reason = "a box cannot be allocated when the heap is full; once per stop")]
     pub(super) fn stop(self, platform: &mut P, failed: bool) -> Result<(), Unstopped<P>> {
         let Self { virtio, queues, .. } = self;
         virtio.quiesce(platform, failed, |platform, stopped| match stopped {

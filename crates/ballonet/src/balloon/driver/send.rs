@@ -1,4 +1,4 @@
-//! The sending half of a round: which frames are inflated or deflated, by which path, in requests of which shape.
+//! The sending half of a round: chooses the frames to inflate or deflate, the path, and the shape of requests.
 
 use super::round::{Kicked, Round};
 use crate::balloon::error::BalloonError;
@@ -33,8 +33,7 @@ impl<P: BalloonPlatform> Round<'_, P> {
         Some(if allowance.path == Path::ReportFirst { allowance.frames } else { 0 })
     }
 
-    /// Sends the requests that the plan asks for, as many as there is room for, by one publication and at most one
-    /// kick.
+    /// Sends the requests that the plan asks for, as far as there is room, with one index store and at most one kick.
     pub(super) fn send_pages(&mut self) -> Result<(), BalloonError> {
         if self.tuning.chains.is_on() {
             return self.deflate_trial();
@@ -54,7 +53,7 @@ impl<P: BalloonPlatform> Round<'_, P> {
     fn try_chains(&mut self, frames: u64) -> Result<(), BalloonError> {
         let region = self.platform.frames().take_free(REGION_FRAMES);
         let Some(whole) = region.filter(|region| region.count() == REGION_FRAMES) else {
-            // There may be a whole one another time.
+            // A later attempt may find a whole region.
             return self.inflate(frames, region);
         };
         if !self.platform.frames().contents().is_some_and(|contents| contents.mark(whole)) {
@@ -92,8 +91,8 @@ impl<P: BalloonPlatform> Round<'_, P> {
         Ok(())
     }
 
-    /// Inflates frames: reported ones first, then `begun`, which has been taken already, then others, unless they are
-    /// to be reported first.
+    /// Inflates frames: reported ones first, then `begun`, which has been taken already, then others, unless they must
+    /// be reported first.
     fn inflate(&mut self, wanted: u64, mut begun: Option<FrameRun>) -> Result<(), BalloonError> {
         let direct = Allowance { path: Path::Direct, frames: wanted };
         let Allowance { path, frames } = self.allowance.unwrap_or(direct);
@@ -111,7 +110,7 @@ impl<P: BalloonPlatform> Round<'_, P> {
             added = added.and(more?);
         }
         begun.into_iter().for_each(|run| self.platform.frames().release(run));
-        // The host may have hinted frames for the asking.
+        // Hinted frames can be given to the host as well.
         added.enough = added.enough || self.relinquish(wanted.saturating_sub(added.frames.into())) > 0;
         self.tuning.path.sent(added.frames.into());
         self.deliver(Direction::Inflate, before, &added);
@@ -158,7 +157,7 @@ impl<P: BalloonPlatform> Round<'_, P> {
         Ok(())
     }
 
-    /// Shows the added requests to the device. `before`: the requests that were in flight.
+    /// Publishes the added requests. `before`: the requests that were in flight.
     fn deliver(&mut self, direction: Direction, before: u16, added: &Added) {
         let queue = self.running.queues.pages.queue_mut(direction);
         let (index, kick) = (queue.index(), queue.publish());

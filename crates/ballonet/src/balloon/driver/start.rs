@@ -1,4 +1,4 @@
-//! From a PCI function to a running balloon: the initialization sequence (virtio 1.4, 3.1.1).
+//! From a device to a running balloon: the initialization sequence (virtio 1.4, 3.1.1).
 
 use core::mem::offset_of;
 
@@ -34,12 +34,12 @@ use crate::virtio::{DeviceHandle, QueueIndex, RingFormat, Setup, TransportError,
 ///   this bit requires; frame numbers stay physical, as the balloon defines them.
 /// - `ORDER_PLATFORM`: on x86-64 the fences of [`crate::virtio::barrier`] order memory for devices as for CPUs;
 ///   elsewhere they might not.
-/// - `ANY_LAYOUT` is a legacy device's name for what every modern one does, and must be accepted from it (6.3).
+/// - `ANY_LAYOUT`: implied by every modern device; if a legacy one offers it, it must be accepted (6.3).
 /// - `PAGE_REPORTING` needs no `PAGE_POISON`, because nothing here expects free frames to keep their contents
 ///   (5.5.3.1).
-/// - `PAGE_POISON` is accepted only where frames are filled, see [`unusable`].
-/// - `INDIRECT_DESC` and `IN_ORDER` cost nothing where they are not used: tables exist for requests of several
-///   descriptors, and a device in order may answer several requests by one used entry.
+/// - `PAGE_POISON` is accepted only if frames are filled, see [`unusable`].
+/// - `INDIRECT_DESC` and `IN_ORDER` cost nothing if unused: only requests of several descriptors have tables, and an
+///   in-order device may complete several requests by one used entry.
 /// - `RING_RESET` is for [`Balloon::reset_queue`].
 const fn implemented(transport: TransportKind) -> Features {
     let features = MUST_TELL_HOST.union(STATS_VQ).union(DEFLATE_ON_OOM);
@@ -64,16 +64,15 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// [`DeviceHandle`] names. Call [`Balloon::poll`] at once; it does all the work.
     ///
     /// # Errors
-    /// When there is no balloon, or it does not start. Everything has been returned to the platform, and the device has
-    /// been told that the driver gave up.
+    /// When there is no balloon, or it does not start. Everything has been released, and FAILED is set.
     #[doc(alias = "virtballoon_probe")]
     pub fn probe(platform: &mut P, device: impl Into<DeviceHandle>, options: Options) -> Result<Self, BalloonError> {
         bring_up(platform, device.into(), &options, &mut Withheld::new()).map(|running| Self::new(options, running))
     }
 }
 
-/// Takes the balloon from any state to running: at first, and after each reset. Once the device has been
-/// reset, `withheld` memory is released.
+/// Takes the balloon from any state to running: initially, and after each reset. Once the device has been reset,
+/// `withheld` memory is released.
 ///
 /// # Errors
 /// As [`Balloon::probe`]. If the device is gone afterwards, the error is [`TransportError::Gone`].
@@ -93,14 +92,14 @@ pub(super) fn bring_up<P: BalloonPlatform>(
 /// Which queues are set up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
-    /// Those of accepted features.
+    /// Queues of accepted features.
     Accepted,
     /// Every queue that the device has.
     Every,
 }
 
-/// Starts the device. If it then asks for a reset at once, and has queues that were left out, it is started again with
-/// all queues: some devices start in no other way (Firecracker, libkrun).
+/// Starts the device. If it then needs a reset at once, and queues were left out, starts it again with all queues: some
+/// devices do not start otherwise (Firecracker, libkrun).
 fn start_either_way<P: BalloonPlatform>(
     platform: &mut P,
     device: DeviceHandle,
@@ -111,7 +110,7 @@ fn start_either_way<P: BalloonPlatform>(
     if left_out == 0 || !running.needs_reset() {
         return Ok(running);
     }
-    log::info!("{}: the device does not start with {left_out} queues left out; trying with all it has", options.name);
+    log::info!("{}: the device does not start with {left_out} queues left out; trying all of its queues", options.name);
     if let Err(Unstopped { error, queues }) = running.stop(platform, false) {
         withheld.keep(queues, 0);
         return Err(error.into());
@@ -119,7 +118,7 @@ fn start_either_way<P: BalloonPlatform>(
     start(platform, device, options, withheld, Which::Every).map(|(running, _)| running)
 }
 
-/// Starts the device, or undoes everything. Returns also how many of its queues were left out.
+/// Starts the device, or undoes everything. Also returns how many of its queues were left out.
 fn start<P: BalloonPlatform>(
     platform: &mut P,
     device: DeviceHandle,
@@ -139,7 +138,7 @@ fn start<P: BalloonPlatform>(
     let (connected, made, left_out) = setup.connect(platform, Made::new(), |platform, setup, made| {
         set_up(platform, setup, made, options, poison, which)
     })?;
-    let mut queues = made.queues.expect("set-up makes the queues or fails");
+    let mut queues = made.queues.expect("set-up creates the queues or fails");
     // The first buffer is in its queue before the device runs, and kicked afterwards.
     if let Some(statistics) = &mut queues.statistics {
         statistics.first_kick = statistics.send(platform);
@@ -147,8 +146,8 @@ fn start<P: BalloonPlatform>(
     Ok((Running::new(connected.run(), queues), left_out))
 }
 
-/// Features that are implemented and not accepted: those whose field is beyond the device configuration, and
-/// `PAGE_POISON` where frames are not filled (5.5.3.1).
+/// Implemented features that cannot be accepted: those whose field is beyond the device configuration, and
+/// `PAGE_POISON` if frames are not filled (5.5.3.1).
 fn unusable(config_len: usize, poison: Option<Poison>) -> Features {
     let mut unusable = Features::empty();
     if config_len < offset_of!(BalloonConfig, free_page_hint_cmd_id) + 4 {
@@ -160,7 +159,7 @@ fn unusable(config_len: usize, poison: Option<Poison>) -> Features {
     unusable
 }
 
-/// Step 7: makes everything that the device needs before it runs, in `made`. Returns how many of its queues were left
+/// Step 7: creates everything that the device needs before it runs, in `made`. Returns how many of its queues were left
 /// out.
 fn set_up<P: BalloonPlatform>(
     platform: &mut P,

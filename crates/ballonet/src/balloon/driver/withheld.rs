@@ -1,7 +1,7 @@
 //! The queues of a device that did not stop.
 //!
-//! The device may go on using them, so nobody else does. Some devices are only slow: once a later reset is seen to
-//! finish, the device has let go of everything, and it is all reclaimed.
+//! The device may still use them, so nothing else may. Some devices are only slow: once a later reset finishes, the
+//! device uses no memory, and everything is reclaimed.
 
 use core::mem::ManuallyDrop;
 
@@ -15,7 +15,7 @@ pub(super) struct Withheld<P: Platform> {
     /// Not dropped: that could free memory that the device still uses.
     queues: Option<ManuallyDrop<Queues<P>>>,
     frames: u64,
-    /// Frames that are ballooned again, and not counted yet.
+    /// Frames that are ballooned again, but not counted yet.
     regained: u64,
 }
 
@@ -25,13 +25,13 @@ impl<P: Platform> Withheld<P> {
         Self { queues: None, frames: 0, regained: 0 }
     }
 
-    /// Frames that nobody uses.
+    /// Frames withheld from use.
     pub(super) const fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Keeps the queues that a device did not let go of, and its `frames`. The device ran, so nothing is withheld from
-    /// an earlier stop.
+    /// Keeps the queues of a device that did not stop, and its `frames`. The device ran before, so nothing is withheld
+    /// from an earlier stop.
     pub(super) fn keep(&mut self, queues: ManuallyDrop<Queues<P>>, frames: u64) {
         self.queues = Some(queues);
         self.frames += frames;

@@ -6,7 +6,7 @@
 //! the driver marks a region frame by frame, inflates it by one request of two descriptors, deflates it by requests of
 //! one, and counts the marks. Only if none is left in either half do later requests have two descriptors.
 //!
-//! A device that never completes the request is reset, and gets no such request again.
+//! A device that never completes the request is reset and gets no such request again.
 
 use crate::memory::{FrameRun, REGION_FRAMES};
 
@@ -61,12 +61,12 @@ pub(crate) struct ChainTrial {
 }
 
 impl ChainTrial {
-    /// Nothing is known.
+    /// Before the trial.
     pub(crate) const fn new() -> Self {
         Self { known: ChainSupport::Untried, stage: Stage::Idle }
     }
 
-    /// What is known.
+    /// The result so far.
     pub(crate) const fn known(&self) -> ChainSupport {
         self.known
     }
@@ -148,7 +148,7 @@ impl ChainTrial {
         self.known = ChainSupport::Unanswered;
     }
 
-    /// The device was reset. Returns frames that the host has and was not asked for.
+    /// The device was reset. Returns frames that the host has and that were not being deflated.
     pub(crate) const fn stopped(&mut self) -> Option<FrameRun> {
         let left = self.left();
         self.stage = Stage::Idle;

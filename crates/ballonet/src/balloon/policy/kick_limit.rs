@@ -1,13 +1,13 @@
 //! How many requests one kick covers.
 //!
-//! Some devices serve a kick before its store returns, on the CPU that made it; others serve it in parallel. The latter
-//! get as many requests as there is room for. The former stall the CPU, let no interrupt through, and gain nothing from
-//! more requests in flight: they get what they serve within a few milliseconds. When a kick returns, the used ring
-//! shows which kind the device is.
+//! Some devices serve a kick before its store returns, on the CPU that made it; others serve it in parallel. Parallel
+//! devices get as many requests as there is room for. Synchronous ones stall the CPU with interrupts blocked, and gain
+//! nothing from more requests in flight: they get what they serve within a few milliseconds. When a kick returns, the
+//! used ring shows which kind the device is.
 
 /// The longest that a kick should stall the CPU, in nanoseconds: 10 ms, a tick of 100 Hz.
 const LONGEST: u64 = 10_000_000;
-/// The shortest stall that is worth a kick, in nanoseconds: 4 ms. A kick leaves the guest.
+/// The shortest stall that is worth a kick, in nanoseconds: 4 ms. A kick costs a VM exit.
 const SHORTEST: u64 = 4_000_000;
 /// Requests of the first kick.
 const FIRST: u16 = 8;

@@ -1,9 +1,9 @@
-//! What the driver decides, without I/O: no queue, no register and no platform is in reach of this folder.
+//! The driver's decisions, without I/O: nothing in this folder accesses a queue, a register or the platform.
 //!
-//! Each file is a state machine or a measurement. [`target`] leads to the host's target; [`tuning`] collects what was
-//! measured of the device; [`report_plan`] and [`hint_plan`] say when free memory is reported and hinted;
-//! [`reported_size`] when the host is told how far the balloon is; [`oom_policy`] how much is reclaimed for a failing
-//! allocation; [`silence`] and [`recoveries`] watch over a failing device.
+//! Each file is a state machine or a measurement. [`target`] leads to the host's target; [`tuning`] collects
+//! measurements of the device; [`report_plan`] and [`hint_plan`] decide when free memory is reported and hinted;
+//! [`reported_size`] when the host is told the balloon's size; [`oom_policy`] how much is reclaimed for a failing
+//! allocation; [`silence`] and [`recoveries`] watch a failing device.
 
 pub(super) mod chain_support;
 pub(super) mod held_hints;

@@ -18,7 +18,7 @@ const BACKOFF: u32 = 6;
 /// Where memory is reclaimed from, the cheapest for the host first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OomSource {
-    /// Free memory in reports, which returns by itself.
+    /// Free memory in reports, which returns without a request.
     Reports,
     /// Hinted free memory that the device has returned.
     Hints,
@@ -96,7 +96,7 @@ impl OomPlan {
         over
     }
 
-    /// Whether something keeps the balloon from growing.
+    /// Whether a cooldown keeps the balloon from growing.
     pub(crate) const fn is_cooling(&self) -> bool {
         self.until.is_some()
     }
@@ -111,13 +111,13 @@ impl OomPlan {
         self.policy.cooldown.saturating_mul(1 << self.backoff)
     }
 
-    /// A wait for a source was given up, after `answers` returned requests in all.
+    /// A wait for a source was given up, after `answers` returned requests in total.
     pub(crate) const fn gave_up(&mut self, source: OomSource, answers: u64) {
         self.gave_up_at[source as usize] = Some(answers);
     }
 
-    /// Whether to wait for a source, after `answers` returned requests in all. Not if there were none since a wait was
-    /// given up: failing late is worse than failing.
+    /// Whether to wait for a source, after `answers` returned requests in total. `false` if there were none since a
+    /// wait was given up: failing early is better than failing late.
     pub(crate) fn may_wait(&self, source: OomSource, answers: u64) -> bool {
         self.gave_up_at[source as usize] != Some(answers)
     }

@@ -2,8 +2,8 @@
 //!
 //! A host discards inflated memory frame by frame, and reported memory range by range. So it can be faster to report a
 //! range first and inflate its frames afterwards, although every frame is named twice: discarding empty memory again
-//! costs little. Which path wins depends on the host. Each is tried in turn with a small part of the memory, and the
-//! rest takes the faster one; after some gigabytes both are tried again.
+//! costs little. Which path is faster depends on the host. Each is tried in turn with a small part of the memory, and
+//! the rest takes the faster one; after 4 GiB both are tried again.
 
 /// Frames of a trial: 16 MiB, which takes a few milliseconds.
 const TRIAL: u64 = 4096;
@@ -56,7 +56,7 @@ pub(crate) struct Supply {
     pub(crate) wanted: u64,
     /// Frames that could be reported.
     pub(crate) unreported: u64,
-    /// Neither queue has anything in flight, so that a trial measures nothing else.
+    /// Neither queue has requests in flight, so that a trial measures nothing else.
     pub(crate) idle: bool,
 }
 
@@ -170,14 +170,14 @@ mod tests {
             Self { now: 1000, trial: PathTrial::new(), frame }
         }
 
-        /// Gives all of `wanted`, at most 2048 frames at a time. Returns how many took each path.
+        /// Sends all of `wanted`, at most 2048 frames at a time. Returns how many took each path.
         fn give(&mut self, mut wanted: u64) -> [u64; 2] {
             let mut gone = [0; 2];
             while wanted > 0 {
                 let supply = Supply { wanted, unreported: wanted, idle: true };
                 let Allowance { path, frames } = self.trial.next(supply, self.now);
                 let frames = frames.min(2048);
-                assert!(frames > 0, "a finished trial holds nothing up");
+                assert!(frames > 0, "a finished trial does not block");
                 self.trial.sent(frames);
                 self.now += frames * self.frame[path as usize];
                 self.trial.confirmed(frames, self.now);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn little_memory_makes_no_trial_and_a_result_holds_for_a_while() {
+    fn little_memory_causes_no_trial_and_a_result_holds_for_a_while() {
         let mut host = Host::new([700, 500]);
         assert_eq!((host.give(WORTH - 1), host.trial.rates()), ([WORTH - 1, 0], None));
         host.give(WORTH);

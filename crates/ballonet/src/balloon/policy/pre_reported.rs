@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_for_reports_that_cannot_be_made_or_do_not_return() {
+    fn inflating_does_not_wait_for_reports_that_cannot_be_made_or_do_not_return() {
         let mut frames = PreReported::new(4).unwrap();
         frames.begin(u64::MAX);
         assert!(!frames.needs_no_wait() && frames.deadline().is_none());

@@ -22,7 +22,7 @@ impl Recoveries {
     /// Whether one more is allowed at `now`, in nanoseconds; it then counts.
     ///
     /// # Errors
-    /// When there is no memory to count it, nor then for a recovery.
+    /// When there is no memory to count it, and so none for a recovery either.
     pub(crate) fn admit(&mut self, now: u64) -> Result<bool, OutOfMemory> {
         self.times.retain(|time| now.saturating_sub(*time) < self.window);
         let admitted = self.times.len() < self.most as usize;

@@ -1,9 +1,9 @@
 //! When free memory is reported, and how much of it: a state machine without I/O.
 //!
-//! At the start, and on request, all free memory is reported at once. After that memory is reported once it has been
-//! free for a given *age*, so that memory that is freed and soon used again stays with the guest. Two limits keep
-//! programs that churn memory from paying repeatedly: a *threshold* of unreported free memory that triggers a report,
-//! and a *budget* per second.
+//! At the start, and on request, all free memory is reported at once. After that, memory is reported once it has been
+//! free for a given *age*, so that memory freed only briefly stays with the guest. Two limits keep programs that churn
+//! memory from paying repeatedly: a *threshold* of unreported free memory that triggers a report, and a *budget* per
+//! second.
 
 use crate::memory::REGION_FRAMES;
 
@@ -16,16 +16,16 @@ const LEAST: u64 = REGION_FRAMES as u64;
 /// When free memory is reported. Counts are in 4 KiB frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReportPolicy {
-    /// How long memory must have been free, in nanoseconds. It may take a quarter longer.
+    /// How long memory must have been free, in nanoseconds. The report may come a quarter later.
     pub age: u64,
     /// Unreported free memory that triggers a report.
     pub threshold: u64,
-    /// The most that is reported a second.
+    /// The most that is reported per second.
     pub budget: u64,
 }
 
 impl Default for ReportPolicy {
-    /// A quarter of a second, 8 MiB, 4 GiB a second.
+    /// A quarter of a second, 8 MiB, 4 GiB per second.
     fn default() -> Self {
         Self { age: 250_000_000, threshold: 2048, budget: 1 << 20 }
     }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_reported_at_the_start_and_when_asked_for() {
+    fn everything_is_reported_at_the_start_and_on_request() {
         let mut plan = ReportPlan::new(POLICY, 0);
         let all = Some(Grant { frames: u64::MAX, age: 0 });
         assert_eq!(plan.next(), all);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn reporting_once_begun_continues_below_the_threshold() {
+    fn reporting_that_has_begun_continues_below_the_threshold() {
         let mut plan = settled();
         plan.advance(0, || 4096);
         plan.advance(100 * MS, || 512);
@@ -193,7 +193,7 @@ mod tests {
                 sent += frames;
             }
         }
-        // Ten seconds, and what a second's budget left at the start.
+        // Ten seconds, and the budget left at the start.
         let budget = POLICY.budget;
         assert!((10 * budget..=11 * budget + 1024).contains(&sent), "{sent}");
     }

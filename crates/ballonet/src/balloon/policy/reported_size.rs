@@ -1,5 +1,5 @@
-//! When the host is told the balloon's size, by the field `actual`: once for several requests (virtio 1.4, 5.5.6), as
-//! the store leaves the guest.
+//! When the driver writes the balloon's size to the field `actual`: once for several requests (virtio 1.4, 5.5.6),
+//! because each store causes a VM exit.
 
 /// The longest that a size is held back while the balloon moves, in nanoseconds: 20 ms.
 const LONGEST: u64 = 20_000_000;
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_held_back_has_a_deadline_until_it_is_written_or_taken_back() {
+    fn a_delayed_size_has_a_deadline_until_it_is_written_or_changes_back() {
         let mut size = ReportedSize::default();
         size.wrote(5);
         assert!(!size.is_due(6, true, || 3));

@@ -4,9 +4,9 @@ use core::fmt;
 
 /// The most frame numbers of a descriptor, and the most descriptors of a request.
 ///
-/// Requests of several descriptors go through an indirect table where that was negotiated, and are chains otherwise.
-/// Some devices read only the first descriptor, so requests have one unless the device is known to read more. No known
-/// device drops a descriptor of 256 frame numbers; some drop longer ones.
+/// Requests of several descriptors go through an indirect table if negotiated, and are chains otherwise. Some devices
+/// read only the first descriptor, so requests have one unless the device is known to read more. No known device drops
+/// a descriptor of 256 frame numbers; some drop longer ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestShape {
     frames: u16,
@@ -38,7 +38,7 @@ impl RequestShape {
         self.descriptors
     }
 
-    /// The same with at most `descriptors`, at least one.
+    /// The same shape with at most `descriptors`, at least one.
     #[must_use]
     pub(crate) fn within(self, descriptors: u16) -> Self {
         Self { descriptors: self.descriptors.min(descriptors).max(1), ..self }

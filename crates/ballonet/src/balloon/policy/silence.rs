@@ -3,7 +3,7 @@
 
 /// How long a device may return nothing before that is reported, in nanoseconds: 5 s. The busiest host needs less.
 const LIMIT: u64 = 5_000_000_000;
-/// The most that the time between two observations counts: the guest may have been stopped meanwhile.
+/// The most that the time between two observations counts: the VM may have been paused in between.
 const STEP: u64 = 1_500_000_000;
 
 /// A change.
@@ -11,7 +11,7 @@ const STEP: u64 = 1_500_000_000;
 pub(crate) enum Turn {
     /// The device has been silent for too long.
     Silent,
-    /// It was silent, and returns requests again.
+    /// A silent device returns requests again.
     Answers,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Silence {
 }
 
 impl Silence {
-    /// At `now`, requests are in flight or not (`is_asked`), after `answers` returned requests in all.
+    /// At `now`, requests are in flight or not (`is_asked`), after `answers` returned requests in total.
     pub(crate) fn observe(&mut self, now: u64, is_asked: bool, answers: u64) -> Option<Turn> {
         let since = self.observed.take().filter(|_| is_asked).map_or(0, |before| now.saturating_sub(before));
         self.observed = is_asked.then_some(now);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_in_which_the_guest_was_stopped_does_not_count() {
+    fn an_hour_while_the_vm_was_paused_does_not_count() {
         let mut silence = Silence::default();
         assert_eq!(silence.observe(0, true, 0), None);
         assert_eq!(silence.observe(3600 * SECOND, true, 0), None);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_no_answer() {
+    fn a_reset_does_not_count_as_an_answer() {
         let mut silence = Silence::default();
         let mut turns = (0..12).map(|second| silence.observe(second * SECOND, second != 3, 0));
         assert_eq!(turns.position(|turn| turn == Some(Turn::Silent)), Some(7));

@@ -2,7 +2,7 @@
 //!
 //! It knows the target, the size that the host has confirmed, and the frames in flight. Frames move in one direction at
 //! a time: when the target turns around, all requests in flight complete before the other direction starts. So no frame
-//! is asked back before the host has confirmed that it has it.
+//! is deflated before the host has confirmed inflating it.
 
 /// The next step. Counts are in frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl TargetPlan {
         self.inflating + self.deflating > 0 || matches!(self.next(), Action::Inflate(_) | Action::Deflate(_))
     }
 
-    /// The host sets a target, at any time. Returns whether it is a new one.
+    /// The host has set a target. Returns whether it is a new one.
     pub(crate) fn set_target(&mut self, target: u32) -> bool {
         let target = u64::from(target);
         if target == self.target || self.pinned {
@@ -100,7 +100,7 @@ impl TargetPlan {
         true
     }
 
-    /// The guest sets a target of its own, and the host's are ignored from now on: 0 before the device is removed.
+    /// The guest sets its own target, and the host's are ignored from now on: 0 before the device is removed.
     pub(crate) fn pin(&mut self, target: u32) {
         self.pinned = false;
         self.set_target(target);
@@ -187,7 +187,7 @@ impl TargetPlan {
         self.actual += frames;
     }
 
-    /// The device is gone, and its host holds nothing any more.
+    /// The device is gone, and the balloon counts as empty.
     pub(crate) const fn emptied(&mut self) {
         self.actual = 0;
     }

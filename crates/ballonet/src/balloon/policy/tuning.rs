@@ -1,11 +1,11 @@
-//! What was measured of the device: how it takes frames best. It outlives resets, because the device stays the same.
+//! Measurements of the device: how it takes frames fastest. They survive resets, because the device stays the same.
 
 use super::chain_support::{ChainSupport, ChainTrial};
 use super::kick_limit::KickLimit;
 use super::path::{Path, PathRates, PathTrial};
 use super::request_shape::RequestShape;
 
-/// What may be put into a queue now.
+/// How much may be put into a queue now.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SendLimit {
     pub(crate) frames: u64,
@@ -26,11 +26,11 @@ pub(crate) struct Tuning {
 /// How frames go to the host at present, and the measurements behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SendStrategy {
-    /// How the frame numbers of a request are laid over descriptors.
+    /// How the frame numbers of a request are split over descriptors.
     pub request: RequestShape,
-    /// How the device reads several descriptors. Not measured where the user chose the shape.
+    /// How the device reads several descriptors. Not measured if the user chose the shape.
     pub chains: ChainSupport,
-    /// The path of memory that could be reported first; `None` where nothing is reported.
+    /// The path of memory that could be reported first; `None` if nothing is reported.
     pub path: Option<Path>,
     /// The rate of each path, if measured.
     pub rates: Option<PathRates>,
@@ -60,7 +60,7 @@ impl Tuning {
         SendLimit { frames, descriptors: self.descriptors(most), requests }
     }
 
-    /// How frames go if requests can have `most` descriptors.
+    /// The strategy if requests can have `most` descriptors.
     pub(crate) fn strategy(&self, most: usize, reports: bool) -> SendStrategy {
         let shape = self.forced.unwrap_or(RequestShape::REGION);
         let request = shape.within(self.descriptors(most) as u16);

@@ -1,5 +1,5 @@
-//! The hinting queue (virtio 1.4, 5.5.6.5): tells a host that is about to copy the guest's memory which of it is free
-//! and need not be copied.
+//! The hinting queue (virtio 1.4, 5.5.6.5): tells a host that is about to migrate the guest which memory is free and
+//! need not be copied.
 //!
 //! The driver owns hinted frames until the host is done: first in the queue, as buffers that the device may write; then
 //! *held*. A new round hints the held frames once more, because the host ignores hints between two rounds. Each run of
@@ -8,8 +8,8 @@
 //! # Taking frames back early
 //! The specification lets the driver take hinted frames back at any time if it writes to them first.
 //! [`HintingQueue::relinquish`] does that for a kernel that runs out of memory, and takes only frames that the device
-//! has returned. Some hosts discard hinted frames; they do so before they return the buffer. Discarding a frame that is
-//! still in the queue would hit its next owner.
+//! has returned. Some hosts discard hinted frames; they do so before they return the buffer. If a frame were taken
+//! while in the queue, a later discard would destroy its new owner's data.
 
 use super::poison::{self, Poison};
 use super::{Maker, Vring};
@@ -66,13 +66,13 @@ pub(crate) struct HintingQueue<P: Platform> {
     queued: u64,
     /// The device has the command that opens a round.
     opening: bool,
-    /// Kick the device although it does not ask for that.
+    /// Kick the device although it does not ask for it.
     nudge: bool,
     poison: Option<Poison>,
 }
 
 impl<P: BalloonPlatform> HintingQueue<P> {
-    /// Makes the queue and its commands.
+    /// Creates the queue and its commands.
     pub(crate) fn make(
         maker: &mut Maker<'_, P>,
         index: QueueIndex,
@@ -93,7 +93,7 @@ impl<P: BalloonPlatform> HintingQueue<P> {
         }
     }
 
-    /// Takes the buffers that the device has returned; the frames in them are held from now on. Returns the frames.
+    /// Takes the buffers that the device has returned; their frames are held from now on. Returns their number.
     pub(crate) fn complete(&mut self) -> Result<u64, QueueError> {
         let before = self.queued;
         while let Some(Completion { token, .. }) = self.queue.pop()? {
@@ -109,7 +109,7 @@ impl<P: BalloonPlatform> HintingQueue<P> {
         Ok(before - self.queued)
     }
 
-    /// Sends what is due and has room, by one publication. At most one round ends.
+    /// Sends what is due, as far as there is room, with one index store. At most one round ends.
     pub(crate) fn send(&mut self, platform: &mut P) -> Result<HintsSent, QueueError> {
         let report = self.close()?;
         self.open()?;
@@ -127,7 +127,7 @@ impl<P: BalloonPlatform> HintingQueue<P> {
         Ok(HintsSent { kick: kick.or_else(|| nudge.then(|| self.queue.kick())), report })
     }
 
-    /// The next hint: frames held from earlier rounds, then free memory, except what the guest needs to go on.
+    /// The next hint: frames held from earlier rounds, then free memory, except what the guest needs to keep running.
     fn next_hint(&mut self, platform: &mut P) -> Option<Hint> {
         // Room for all buffers in flight, so that their return allocates nothing.
         let runs = usize::from(self.queue.outstanding()) + 1;
@@ -136,16 +136,16 @@ impl<P: BalloonPlatform> HintingQueue<P> {
             return Some(Hint { round, ..stale });
         }
         let idle = take_idle(platform.frames(), HINT_FRAMES, self.hinted() / HINTED_PER_FRAME_KEPT)?;
-        assert!(idle.run.count() <= HINT_FRAMES, "the platform gave {} where {HINT_FRAMES} were asked for", idle.run);
+        assert!(idle.run.count() <= HINT_FRAMES, "the platform returned {}, not {HINT_FRAMES} at most", idle.run);
         Some(Hint { idle, round })
     }
 
     fn hint(&mut self, platform: &mut P, hint: Hint) -> Result<(), QueueError> {
         let (run, frames) = (hint.run(), hint.frames());
-        // A hint is of less than 2^32 bytes.
+        // A hint is less than 2^32 bytes long.
         let segment = Segment { address: platform.frames().device_address(run), length: run.bytes() as u32 };
         if self.queue.add(Chain::writable(&[segment]), Buffer::Memory(hint)).is_err() {
-            // Only a queue that is out of use refuses a hint that it has room for.
+            // Only a broken queue refuses a hint that fits.
             self.release_early(platform.frames(), run);
             return self.queue.poisoned().map_or(Ok(()), Err);
         }
@@ -154,7 +154,7 @@ impl<P: BalloonPlatform> HintingQueue<P> {
         Ok(())
     }
 
-    /// If the host is done, releases held frames, as many as one poll may. Returns the frames.
+    /// If the host is done, releases held frames, up to the limit per poll. Returns their number.
     pub(crate) fn give_back(&mut self, platform: &mut P) -> u64 {
         let mut frames = 0;
         while self.plan.is_done() && frames < RELEASE_FRAMES {
@@ -189,14 +189,14 @@ impl<P: BalloonPlatform> HintingQueue<P> {
         back
     }
 
-    /// Releases hinted frames while the host may take them for free. Their contents count from now on, so they are
-    /// written to first (5.5.6.5.1).
+    /// Releases hinted frames that the host may still consider free. Their contents matter from now on, so they are
+    /// written first (5.5.6.5.1).
     fn release_early(&self, frames: &mut P::Frames, run: FrameRun) {
         release_early(frames, run, self.poison);
     }
 
-    /// Returns the queue and all frames. The device has let go of them, but its host may still not copy them. Returns
-    /// the number of frames.
+    /// Releases the queue and all frames. The device no longer uses them, but the host may still skip them in its copy.
+    /// Returns the number of frames.
     pub(crate) fn release(mut self, platform: &mut P, proof: &Quiesced) -> u64 {
         let frames = self.hinted();
         while let Some(hint) = self.held.take() {
@@ -231,8 +231,8 @@ impl<P: Platform> HintingQueue<P> {
 
     /// The host's command is now `command`. Returns whether it changed.
     ///
-    /// A guest that has moved may see DONE first, and QEMU does not migrate a kick that it has not served: without
-    /// another kick the buffers in the queue would stay there.
+    /// A migrated guest may see DONE first, and QEMU does not migrate an unserved kick: without another kick the
+    /// buffers would stay in the queue.
     pub(crate) fn set_command(&mut self, command: u32) -> bool {
         let changed = self.plan.set_command(command);
         self.nudge |= changed && self.plan.is_done();
@@ -246,7 +246,7 @@ impl<P: Platform> HintingQueue<P> {
         }
     }
 
-    /// Asks for an interrupt when enough is done to send more. `false` if that is so already.
+    /// Asks for an interrupt when enough is done to send more. `false` if that is already the case.
     pub(crate) fn arm(&mut self) -> bool {
         let outstanding = self.queue.outstanding();
         let more = self.plan.next() != HintAction::Rest;
@@ -297,7 +297,7 @@ impl<P: Platform> HintingQueue<P> {
         Ok(())
     }
 
-    /// Puts the command at `offset` into the queue, which has room.
+    /// Adds the command at `offset` to the queue, which has room.
     fn send_command(&mut self, offset: usize, buffer: Buffer) -> Result<(), QueueError> {
         let address = self.commands.device_address() + offset as u64;
         let segment = Segment { address, length: CMD_ID_SIZE as u32 };

@@ -1,4 +1,4 @@
-//! The balloon's queues, and everything in them: what the driver lends its device, and how all of it is returned.
+//! The balloon's queues and their contents: everything that the driver lends to its device, and its return.
 //!
 //! [`Pages`] (inflate and deflate), [`StatisticsQueue`], [`HintingQueue`] and [`ReportingQueue`] are peers with the
 //! same steps: *make* the queue, *complete* what the device returned, *send* what is due, *arm* the next interrupt,
@@ -26,7 +26,7 @@ use crate::virtio::{self, QueueIndex, QueueSetup, Quiesced, RingLayout, Setup, T
 /// A queue of the balloon.
 pub(super) type Vring<P, T> = Virtqueue<<P as Platform>::Memory, T>;
 
-/// The queues of a device. Those of optional features are there if the feature was negotiated.
+/// The queues of a device. Queues of optional features exist if the feature was negotiated.
 pub(super) struct Queues<P: Platform> {
     pub(super) pages: Pages<P>,
     pub(super) statistics: Option<StatisticsQueue<P>>,
@@ -34,7 +34,7 @@ pub(super) struct Queues<P: Platform> {
     pub(super) reporting: Option<ReportingQueue<P>>,
     /// Unused queues of features that were not accepted: some devices do not start without them.
     pub(super) unused: Vec<Vring<P, ()>>,
-    /// The fill value of free frames, if the device was told one.
+    /// The fill value of free frames, if the device has one.
     pub(super) poison: Option<Poison>,
 }
 
@@ -62,7 +62,7 @@ impl<P: Platform> Queues<P> {
 }
 
 impl<P: BalloonPlatform> Queues<P> {
-    /// Returns everything to the platform. Of the frames in flight, returns how many are free now, and how many
+    /// Releases everything to the platform. Returns how many of the frames in flight are now free, and how many
     /// ballooned.
     pub(super) fn release(self, platform: &mut P, proof: &Quiesced) -> (u64, u64) {
         let (mut freed, ballooned) = self.pages.release(platform, proof, self.poison);
@@ -82,12 +82,12 @@ impl<P: BalloonPlatform> Queues<P> {
     }
 }
 
-/// Which used lengths to believe: the balloon's buffers carry nothing back, so the lengths mean nothing, and some
-/// devices count what they read.
+/// Which used lengths to accept: the balloon's buffers carry no data back, so the lengths do not matter, and some
+/// devices count bytes read.
 pub(super) const USED_LENGTH: UsedLength = UsedLength::Lenient;
 
-/// The queues as set-up makes them, and the parts of one whose making failed. All of it goes back once the device is
-/// reset, not before: the device may master the bus.
+/// The queues created by set-up, and the parts of one that failed. They are released only after the device is reset:
+/// until then it may access memory.
 pub(super) struct Made<P: Platform> {
     pub(super) queues: Option<Queues<P>>,
     memory: Option<P::Memory>,
@@ -95,7 +95,7 @@ pub(super) struct Made<P: Platform> {
 }
 
 impl<P: Platform> Made<P> {
-    /// Nothing yet.
+    /// No queues yet.
     pub(super) const fn new() -> Self {
         Self { queues: None, memory: None, page_queue: None }
     }
@@ -115,7 +115,7 @@ impl<P: BalloonPlatform> virtio::Parts<P> for Made<P> {
     }
 }
 
-/// Makes queues while the device is set up.
+/// Creates queues while the device is set up.
 pub(super) struct Maker<'a, P: Platform> {
     pub(super) platform: &'a mut P,
     pub(super) setup: &'a mut Setup<P>,
@@ -127,9 +127,9 @@ pub(super) struct Maker<'a, P: Platform> {
 }
 
 impl<P: Platform> Maker<'_, P> {
-    /// The queues made so far, from the inflate and deflate queue on.
+    /// The queues so far; inflate and deflate exist already.
     pub(super) fn queues(&mut self) -> &mut Queues<P> {
-        self.made.queues.as_mut().expect("the queues of pages are made first")
+        self.made.queues.as_mut().expect("the inflate and deflate queues are created first")
     }
 
     /// The layout of a queue.
@@ -137,7 +137,7 @@ impl<P: Platform> Maker<'_, P> {
         self.setup.layout_of(queue, self.sizes[usize::from(queue.number())], self.limit)
     }
 
-    /// Makes a queue with indirect tables of at most `indirect_entries`. A queue without a name does not interrupt.
+    /// Creates a queue with indirect tables of at most `indirect_entries`. A queue without a name does not interrupt.
     fn queue<T>(
         &mut self,
         index: QueueIndex,
@@ -149,7 +149,7 @@ impl<P: Platform> Maker<'_, P> {
         self.setup.add_queue(self.platform, &queue)
     }
 
-    /// Makes a queue for requests of one descriptor.
+    /// Creates a queue for requests of one descriptor.
     pub(super) fn simple_queue<T>(
         &mut self,
         index: QueueIndex,

@@ -1,7 +1,7 @@
-//! Page poison (virtio 1.4, 5.5.6.6): the fill value of free frames, where the platform can fill them.
+//! Page poison (virtio 1.4, 5.5.6.6): the fill value of free frames, if the platform can fill them.
 //!
-//! The device learns the value before it runs. Frames are filled before they are reported, and when they return from
-//! the host: deflated, hinted, or in flight to it when the device was reset.
+//! The value is written before `DRIVER_OK`. Frames are filled before they are reported, and when they return from the
+//! host: deflated, hinted, or in flight at a reset.
 
 use crate::memory::{FrameRun, PageFrames};
 
@@ -15,7 +15,7 @@ impl Poison {
         choice.filter(|_| frames.contents().is_some()).map(Self)
     }
 
-    /// The value for the device: the specification leaves the width of the fill open, and four equal bytes fit all.
+    /// The value for the device: four equal bytes, since the specification does not define the width of the pattern.
     #[doc(alias = "poison_val")]
     pub(crate) fn value(self) -> u32 {
         u32::from_ne_bytes([self.0; 4])
@@ -27,7 +27,7 @@ impl Poison {
     }
 }
 
-/// Fills frames that the driver holds. Does nothing where the platform cannot.
+/// Fills frames that the driver holds. Does nothing if the platform cannot.
 pub(crate) fn fill(frames: &mut impl PageFrames, run: FrameRun, byte: u8) {
     if let Some(contents) = frames.contents() {
         contents.fill(run, byte);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn no_fill_value_is_promised_where_frames_cannot_be_filled() {
+    fn no_fill_value_is_promised_if_frames_cannot_be_filled() {
         assert!(Poison::of(Some(0xa5), &mut Unfilled).is_none());
     }
 }

@@ -52,7 +52,7 @@ impl Report {
         while self.frames < most && self.runs.len() < runs {
             let wanted = most - self.frames;
             let Some(run) = take(wanted) else { return };
-            assert!(run.count() <= wanted, "the platform gave {run} where {wanted} frames were asked for");
+            assert!(run.count() <= wanted, "the platform returned {run} although {wanted} frames were requested");
             self.frames += run.count();
             self.runs.push(run);
         }
@@ -87,12 +87,12 @@ impl<P: Platform> ReportingQueue<P> {
         &self.pre_reported
     }
 
-    /// Takes a run of at most `most` frames that were reported to be inflated.
+    /// Takes a run of at most `most` frames that were reported before inflating.
     pub(crate) fn take_ready(&mut self, most: u32) -> Option<FrameRun> {
         self.pre_reported.take(most)
     }
 
-    /// Has all free memory reported at once.
+    /// Starts to report all free memory at once.
     pub(crate) fn flush(&mut self) {
         self.plan.flush();
         self.flushing = true;
@@ -118,7 +118,7 @@ impl<P: Platform> ReportingQueue<P> {
         &self.queue
     }
 
-    /// Asks for an interrupt when enough is done to send more. `false` if that is so already.
+    /// Asks for an interrupt when enough is done to send more. `false` if that is already the case.
     pub(crate) fn arm(&mut self) -> bool {
         let outstanding = self.queue.outstanding();
         let more = self.plan.next().is_some() || self.pre_reported.in_flight() > 0;
@@ -132,14 +132,14 @@ impl<P: Platform> ReportingQueue<P> {
 }
 
 impl<P: BalloonPlatform> ReportingQueue<P> {
-    /// Makes the queue. With `poison`, frames are filled before they are reported.
+    /// Creates the queue. With `poison`, frames are filled before they are reported.
     pub(crate) fn make(
         maker: &mut Maker<'_, P>,
         index: QueueIndex,
         policy: ReportPolicy,
         poison: Option<Poison>,
     ) -> Result<Self, BalloonError> {
-        // Before the queue, which would have to be undone.
+        // Before the queue, which would have to be released on failure.
         let mut idle = heap::vector(REPORTS)?;
         for _ in 0..REPORTS {
             idle.push(Report::new()?);
@@ -151,7 +151,7 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
         Ok(Self { queue, plan, idle, in_flight: 0, poison, flushing: true, pre_reported })
     }
 
-    /// When to look again if no interrupt comes before; `None` while there is nothing to wait for.
+    /// When to check again if no interrupt comes first; `None` if there is nothing to wait for.
     pub(crate) fn deadline(&self, platform: &mut P) -> Option<u64> {
         self.plan.deadline(unreported(platform.frames())).into_iter().chain(self.pre_reported.deadline()).min()
     }
@@ -179,7 +179,7 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
         Ok(done)
     }
 
-    /// Frees the frames that were reported to be inflated, and will not be. Returns how many.
+    /// Frees frames that were reported to be inflated but no longer will be. Returns how many.
     pub(crate) fn give_back(&mut self, frames: &mut P::Frames) -> u64 {
         let count = self.pre_reported.ready();
         while let Some(run) = self.pre_reported.take(u32::MAX) {
@@ -188,8 +188,8 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
         count
     }
 
-    /// Reports what is due, by one publication. Frames to be inflated come first, until `inflating` frames are ready or
-    /// in flight. Returns the kick that the device wants.
+    /// Reports what is due, with one index store. Frames to be inflated come first, until `inflating` frames are ready
+    /// or in flight. Returns the kick that the device wants.
     pub(crate) fn send(&mut self, platform: &mut P, inflating: u64) -> Result<Option<Kick>, QueueError> {
         self.pre_report(platform, inflating)?;
         if self.plan.advance(platform.now(), || unreported(platform.frames())) {
@@ -238,7 +238,7 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
         }
     }
 
-    /// Returns the queue and all frames. Unconfirmed frames are ordinary free memory; returns how many frames were in
+    /// Releases the queue and all frames. Unconfirmed frames are ordinary free memory. Returns how many frames were in
     /// flight.
     pub(crate) fn release(self, platform: &mut P, proof: &Quiesced) -> u64 {
         for report in self.queue.release(platform, proof) {
@@ -274,7 +274,7 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
     fn add(&mut self, frames: &mut P::Frames, report: Report) -> Result<(), QueueError> {
         let mut segments = [Segment { address: 0, length: 0 }; RUNS];
         for (segment, run) in segments.iter_mut().zip(&report.runs) {
-            // A report is of less than 2^32 bytes.
+            // A report is less than 2^32 bytes long.
             *segment = Segment { address: frames.device_address(*run), length: run.bytes() as u32 };
         }
         if let Some(poison) = self.poison {
@@ -287,8 +287,7 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
                 Ok(())
             }
             Err(rejected) => {
-                // Only a queue that is out of use refuses a report that it has room for. The device has not seen these
-                // frames.
+                // Only a broken queue refuses a report that fits. The device has not seen these frames.
                 rejected.token.runs.iter().for_each(|run| frames.release(*run));
                 self.queue.poisoned().map_or(Ok(()), Err)
             }
@@ -296,7 +295,7 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
     }
 }
 
-/// Free frames that the host does not know of; 0 where the platform keeps no books on them.
+/// Free frames not reported to the host; 0 if the platform does not track them.
 pub(crate) fn unreported(frames: &mut impl PageFrames) -> u64 {
     frames.reporting().map_or(0, |books| books.unreported())
 }

@@ -1,4 +1,4 @@
-//! The statistics queue (virtio 1.4, 5.5.6.3): one buffer, which the device keeps until it wants new values.
+//! The statistics queue (virtio 1.4, 5.5.6.3): one buffer, which the device returns to request new values.
 
 use super::{Maker, Vring};
 use crate::balloon::error::BalloonError;
@@ -12,12 +12,12 @@ pub(crate) struct StatisticsQueue<P: Platform> {
     pub(crate) queue: Vring<P, ()>,
     buffer: P::Memory,
     selection: Selection,
-    /// The kick for the first buffer, which waits for the device to run.
+    /// The kick for the first buffer, due once the device runs.
     pub(crate) first_kick: Option<Kick>,
 }
 
 impl<P: BalloonPlatform> StatisticsQueue<P> {
-    /// Makes the queue, for the tags that have a value now.
+    /// Creates the queue, for the tags that have a value now.
     pub(crate) fn make(maker: &mut Maker<'_, P>, index: QueueIndex) -> Result<Self, BalloonError> {
         let buffer = maker.platform.allocate_dma(BYTES, ALIGN)?;
         match maker.simple_queue(index, Some("stats")) {
@@ -32,7 +32,7 @@ impl<P: BalloonPlatform> StatisticsQueue<P> {
         }
     }
 
-    /// Whether the device has returned the buffer, which is how it asks for new values.
+    /// Whether the device has returned the buffer, to request new values.
     pub(crate) fn complete(&mut self) -> Result<bool, QueueError> {
         Ok(self.queue.pop()?.is_some())
     }
@@ -44,7 +44,7 @@ impl<P: BalloonPlatform> StatisticsQueue<P> {
         let length = self.selection.write(&platform.statistics(), &mut bytes);
         self.buffer.write_bytes(0, &bytes[..length]);
         let segment = Segment { address: self.buffer.device_address(), length: length as u32 };
-        // Without a tag the buffer is empty, which no queue takes: then the device gets none.
+        // Without tags the buffer would be empty, which a queue refuses: then the device gets none.
         self.queue.add(Chain::readable(&[segment]), ()).ok()?;
         self.queue.publish()
     }
@@ -93,8 +93,8 @@ struct Selection([bool; Tag::ALL.len()]);
 impl Selection {
     /// The most important tags that have a value, rounded down to a multiple of three.
     ///
-    /// The specification wants the buffer's length to be a multiple of 6 and gives entries 10 bytes. Multiples of three
-    /// entries satisfy both; fewer than three cannot. Of all sixteen the least important, `HTLB_PGFAIL`, is left out.
+    /// The specification requires a buffer length that is a multiple of 6, with entries of 10 bytes. Multiples of three
+    /// entries satisfy both. With all sixteen tags, the least important, `HTLB_PGFAIL`, is left out.
     fn of(statistics: &Statistics) -> Self {
         let known = PREFERENCE.into_iter().filter(|tag| statistics.get(*tag).is_some());
         let count = known.clone().count();

@@ -13,11 +13,11 @@ const EXPRESS: u16 = 0x40;
 const SLOT_CONTROL: u16 = EXPRESS + 0x18;
 const SLOT_STATUS: u16 = EXPRESS + 0x1A;
 
-/// What a port does wrong.
+/// A port's faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)]
 struct Quirks {
-    /// It never says that a command is done.
+    /// It never reports a completed command.
     mute: bool,
     /// These events cannot be cleared.
     stuck: u16,
@@ -217,7 +217,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Looks whenever the slot wants to be looked at, for `ms`.
+    /// Polls the slot whenever it is due, for `ms`.
     fn run(&mut self, ms: u64) {
         let end = self.now + ms * MS;
         let mut looks = 0;
@@ -277,7 +277,7 @@ fn a_card_that_firmware_left_on_is_in_use_and_one_left_off_is_brought_up() {
 }
 
 #[test]
-fn a_card_that_is_pulled_is_given_up_at_once_and_its_successor_brought_up() {
+fn a_pulled_card_is_removed_at_once_and_its_successor_added() {
     let mut bench = fine(true, true);
     bench.run(10);
     bench.port.insert(false);
@@ -310,7 +310,7 @@ fn an_open_latch_is_no_card() {
 }
 
 #[test]
-fn a_port_that_never_completes_a_command_is_named_once_and_used_all_the_same() {
+fn a_port_that_never_completes_a_command_is_reported_once_and_still_used() {
     let mut bench = Bench::new(Port::new(false, false, Quirks { mute: true, ..Quirks::default() }), Timing::STANDARD);
     bench.port.insert(true);
     bench.run(5_000);
@@ -323,7 +323,7 @@ fn a_port_that_never_completes_a_command_is_named_once_and_used_all_the_same() {
 }
 
 #[test]
-fn events_that_cannot_be_cleared_are_named_and_ignored() {
+fn events_that_cannot_be_cleared_are_reported_and_ignored() {
     for stuck in [SlotStatus::PRESENCE_CHANGED, SlotStatus::ATTENTION_BUTTON, SlotStatus::COMMAND_COMPLETED] {
         let quirks = Quirks { stuck: stuck.bits(), ..Quirks::default() };
         let mut bench = Bench::new(Port::new(true, true, quirks), Timing::STANDARD);
@@ -339,7 +339,7 @@ fn events_that_cannot_be_cleared_are_named_and_ignored() {
 }
 
 #[test]
-fn what_does_not_come_up_is_switched_off_and_named() {
+fn a_card_that_does_not_come_up_is_powered_off_and_reported() {
     let broken = [
         (Quirks { no_link: true, ..Quirks::default() }, SlotFault::NoLink),
         (Quirks { no_answer: true, ..Quirks::default() }, SlotFault::NoAnswer),
@@ -366,7 +366,7 @@ fn a_port_that_is_gone_is_named() {
 }
 
 #[test]
-fn ports_without_a_slot_or_without_hot_plug_have_none_here() {
+fn ports_without_a_hot_plug_slot_are_not_found() {
     let find = |port: &Port| {
         let function = Function::probe(port, Port::bdf()).unwrap();
         Controller::find(port, &function, Timing::STANDARD).unwrap().is_some()
@@ -378,7 +378,7 @@ fn ports_without_a_slot_or_without_hot_plug_have_none_here() {
 }
 
 #[test]
-fn what_a_slot_does_not_have_is_not_written() {
+fn control_bits_of_missing_features_are_not_written() {
     let mut port = Port::new(false, false, Quirks::default());
     port.capabilities = SlotCapabilities::HOT_PLUG | SlotCapabilities::NO_COMMAND_COMPLETED;
     port.quirks.mute = true;
@@ -397,7 +397,7 @@ fn what_a_slot_does_not_have_is_not_written() {
 }
 
 #[test]
-fn a_released_slot_interrupts_as_it_was_found_to() {
+fn releasing_a_slot_restores_its_interrupt_enables() {
     let Bench { mut port, slot, .. } = fine(true, true);
     assert_ne!(port.control & SlotControl::INTERRUPT.bits(), 0);
     slot.release(&mut port);
@@ -410,7 +410,7 @@ fn a_released_slot_interrupts_as_it_was_found_to() {
 }
 
 #[test]
-fn what_a_handler_noted_and_cleared_counts() {
+fn events_recorded_and_cleared_by_a_handler_count() {
     let mut bench = fine(true, true);
     let mut noted = Some(SlotStatus::ATTENTION_BUTTON);
     let report = bench.slot.poll(&mut bench.port, || noted.take().unwrap_or(SlotStatus::empty()), 0).unwrap();
@@ -419,8 +419,8 @@ fn what_a_handler_noted_and_cleared_counts() {
 }
 
 proptest! {
-    /// Whatever a port does, and whatever happens to it: tasks come in turn, registers are written by the rules, the
-    /// slot does not look without a pause, and a port that is gone says so.
+    /// Whatever a port does, and whatever happens to it: tasks alternate, registers are written by the rules, the slot
+    /// does not poll in a tight loop, and a port that is gone is reported.
     #[test]
     fn any_port_is_survived(
         mute: bool, no_link: bool, no_answer: bool, flaps: bool, stuck in 0..=u16::MAX, prompt: bool,

@@ -57,7 +57,7 @@ impl Hand {
 }
 
 #[test]
-fn a_card_that_comes_is_powered_without_a_word_even_with_a_press_of_the_button() {
+fn a_new_card_is_powered_at_once_even_with_a_press_of_the_button() {
     Hand::plugged();
     // A virtual machine's slot adds a card and presses the button at once: that is no reason to wait.
     let mut hand = Hand::new(false, false);
@@ -89,7 +89,7 @@ fn a_press_counts_after_five_seconds_in_which_the_indicator_blinks() {
 }
 
 #[test]
-fn a_second_press_takes_the_first_back() {
+fn a_second_press_cancels_the_first() {
     let mut hand = Hand::plugged();
     let _ = hand.step(SlotInputs { pressed: true, ..FINE });
     assert_eq!(hand.after(3_000, SlotInputs { pressed: true, ..FINE }), Step::NOTHING);
@@ -111,7 +111,7 @@ fn a_press_on_an_empty_slot_does_nothing() {
 }
 
 #[test]
-fn without_time_to_think_a_press_counts_at_once() {
+fn without_a_grace_period_a_press_counts_at_once() {
     let mut sequence = Sequence::new(Timing::PROMPT, true, true);
     let _ = sequence.step(SlotInputs { pressed: true, ..FINE }, 7);
     assert!(sequence.is_ready(7));
@@ -119,7 +119,7 @@ fn without_time_to_think_a_press_counts_at_once() {
 }
 
 #[test]
-fn a_press_on_the_way_up_counts_once_the_slot_is_on() {
+fn a_press_during_power_up_counts_once_the_slot_is_on() {
     let mut hand = Hand::new(false, false);
     let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
     let _ = hand.after(10, SlotInputs { pressed: true, ..FINE });
@@ -131,7 +131,7 @@ fn a_press_on_the_way_up_counts_once_the_slot_is_on() {
 }
 
 #[test]
-fn whatever_may_be_another_card_is_taken_for_one() {
+fn a_card_that_may_have_been_exchanged_counts_as_new() {
     let losses = [
         EMPTY,
         SlotInputs { card_changed: true, ..FINE },
@@ -157,7 +157,7 @@ fn whatever_may_be_another_card_is_taken_for_one() {
 }
 
 #[test]
-fn a_card_exchanged_while_it_was_brought_up_is_given_up_again() {
+fn a_card_exchanged_while_being_added_is_removed_again() {
     let mut hand = Hand::new(false, false);
     let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
     let _ = hand.after(10, FINE);
@@ -169,7 +169,7 @@ fn a_card_exchanged_while_it_was_brought_up_is_given_up_again() {
 }
 
 #[test]
-fn a_newcomer_on_the_way_down_is_powered_afterwards() {
+fn a_card_that_appears_during_power_down_is_powered_afterwards() {
     let mut hand = Hand::plugged();
     let _ = hand.step(SlotInputs { pressed: true, ..FINE });
     let _ = hand.after(5_000, FINE);
@@ -181,7 +181,7 @@ fn a_newcomer_on_the_way_down_is_powered_afterwards() {
 }
 
 #[test]
-fn devices_that_are_gone_though_the_slot_says_nothing_are_given_up_and_powered_anew() {
+fn devices_gone_without_a_slot_event_are_removed_and_the_card_powered_again() {
     let mut hand = Hand::plugged();
     hand.sequence.lose();
     assert!(hand.sequence.is_ready(hand.now));
@@ -194,7 +194,7 @@ fn devices_that_are_gone_though_the_slot_says_nothing_are_given_up_and_powered_a
 }
 
 #[test]
-fn what_does_not_come_up_is_switched_off_and_named() {
+fn a_failed_power_up_is_powered_off_and_reported() {
     let cases = [
         (SlotInputs { link: false, ..FINE }, SlotFault::NoLink),
         (SlotInputs { answers: false, ..FINE }, SlotFault::NoAnswer),
@@ -218,7 +218,7 @@ fn what_does_not_come_up_is_switched_off_and_named() {
 }
 
 #[test]
-fn the_link_has_its_time_from_when_power_is_on() {
+fn the_links_time_limit_starts_at_power_on() {
     let mut hand = Hand::new(false, false);
     let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
     let slow = SlotInputs { settled: false, link: false, ..FINE };
@@ -229,7 +229,7 @@ fn the_link_has_its_time_from_when_power_is_on() {
 }
 
 #[test]
-fn nothing_behind_the_port_is_trouble() {
+fn a_port_with_nothing_behind_it_is_a_fault() {
     let mut hand = Hand::new(false, false);
     let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
     let _ = hand.after(10, FINE);
@@ -252,7 +252,7 @@ fn a_power_fault_switches_off_and_stays_off() {
 }
 
 #[test]
-fn a_loose_contact_is_left_alone_told_once_and_tried_again_after_a_while() {
+fn a_loose_contact_is_reported_once_and_retried_after_a_while() {
     let mut hand = Hand::new(false, false);
     let mut told = 0;
     for _ in 0..50 {
@@ -336,7 +336,7 @@ proptest! {
 
     /// A slot that is left alone settles, whatever happened to it: on with a working card, otherwise off.
     #[test]
-    fn a_slot_left_alone_comes_to_rest(
+    fn an_undisturbed_slot_settles(
         seen in prop::collection::vec((any_signs(), 0..3_000_u64), 0..60), works: bool,
     ) {
         let mut sequence = Sequence::new(Timing::STANDARD, false, false);

@@ -67,7 +67,7 @@ fn live(machine: &Machine<'_>, cpu: usize, owners: &Owners, wandering: &Mutex<Ve
 }
 
 #[test]
-fn cpus_that_give_and_take_at_once_never_own_a_frame_together_and_lose_none() {
+fn concurrent_cpus_never_share_a_frame_and_lose_none() {
     on(&SMALL, |machine| {
         let (owners, wandering) = (Owners::new(), Mutex::new(Vec::new()));
         thread::scope(|scope| {
@@ -85,7 +85,7 @@ fn cpus_that_give_and_take_at_once_never_own_a_frame_together_and_lose_none() {
 }
 
 #[test]
-fn of_two_cpus_that_free_the_same_frame_at_once_one_is_refused() {
+fn when_two_cpus_free_the_same_frame_at_once_one_is_refused() {
     on(&SMALL, |machine| {
         for round in 0..1000 {
             let pair = machine.allocate_run(2, 1).unwrap();

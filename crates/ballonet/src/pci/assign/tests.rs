@@ -85,7 +85,7 @@ fn check(config: &FakeConfig, tree: &Tree, host: &HostWindows) {
 }
 
 #[test]
-fn what_firmware_assigned_is_left_alone() {
+fn addresses_from_firmware_are_kept() {
     let (mut config, root) = machine();
     let command = Command::MEMORY | Command::IO | Command::BUS_MASTER;
     let assigned = FakeFunction::new(0x1AF4, 0x1002, 0)
@@ -128,7 +128,7 @@ fn small_bars_do_not_share_a_page() {
 }
 
 #[test]
-fn windows_are_opened_around_what_lies_behind() {
+fn windows_are_opened_around_the_bars_behind() {
     let (mut config, root) = machine();
     let one = config.add(root, 1, 0, FakeFunction::root_port());
     config.add(one, 0, 0, virtio().io(0, 0, 0x20));
@@ -185,7 +185,7 @@ fn nested_bridges_get_nested_windows() {
 }
 
 #[test]
-fn nothing_goes_above_4_gib_through_a_bridge_that_cannot_carry_it() {
+fn no_bar_goes_above_4_gib_behind_a_bridge_without_64_bit_windows() {
     let (mut config, root) = machine();
     let narrow = config.add(root, 1, 0, FakeFunction::bridge(1, 1).raw(0x24, 0).writable(0x28, 0).writable(0x2C, 0));
     let wide = config.add(narrow, 1, 0, FakeFunction::bridge(1, 1));
@@ -207,7 +207,7 @@ fn a_64_bit_bar_that_must_not_be_prefetched_stays_below_4_gib_behind_a_bridge() 
 }
 
 #[test]
-fn what_finds_no_room_high_up_goes_below_4_gib() {
+fn a_bar_without_room_above_4_gib_goes_below() {
     let (mut config, root) = machine();
     config.add(root, 1, 0, FakeFunction::new(1, 1, 0).memory64(0, 0, 0x1000_0000, true));
     let host = HostWindows { memory64: vec![range(0x40_0000_0000, 0x40_00FF_FFFF)], ..pc() };
@@ -217,7 +217,7 @@ fn what_finds_no_room_high_up_goes_below_4_gib() {
 }
 
 #[test]
-fn a_bridge_that_firmware_opened_keeps_its_window_and_gives_from_it() {
+fn a_window_opened_by_firmware_is_kept_and_assigned_from() {
     let (mut config, root) = machine();
     let command = Command::MEMORY | Command::BUS_MASTER;
     let port = FakeFunction::root_port().buses(0, 1, 1).memory_window(0xFE80_0000, 0xFE8F_FFFF).command(command);
@@ -252,7 +252,7 @@ fn new_addresses_keep_clear_of_bars_and_windows_in_use() {
 }
 
 #[test]
-fn an_address_left_over_in_a_bar_that_is_off_counts_only_where_it_makes_sense() {
+fn the_address_of_an_undecoded_bar_counts_only_if_usable() {
     let (mut config, root) = machine();
     // One in a window, one in RAM, one overlapping the first.
     config.add(root, 1, 0, FakeFunction::new(1, 1, 0).memory32(0, 0x9000_0000, 0x1000));
@@ -303,7 +303,7 @@ fn a_bridge_without_an_io_window_gets_no_ports_behind_it() {
 }
 
 #[test]
-fn a_bar_for_the_first_megabyte_is_named() {
+fn a_bar_that_must_be_below_1_mib_is_reported() {
     let (mut config, root) = machine();
     config.add(root, 1, 0, FakeFunction::new(1, 1, 0).bar(0, 2, 0xF_0000));
     let (_, assignment) = assign(&mut config, &pc());
@@ -357,10 +357,9 @@ fn with_bars(fake: FakeFunction, bars: &[(u8, u32)], most: u16) -> FakeFunction 
 }
 
 #[test]
-fn a_bar_that_finds_no_room_does_not_keep_an_address_that_may_become_anothers() {
+fn a_bar_without_room_loses_an_address_that_may_be_assigned_to_another() {
     let (mut config, root) = machine();
-    // Half of all ports, starting where the host bridge forwards the rest: there is no place for it. The other BAR
-    // has many.
+    // A BAR of half of all ports, for which there is no place. The other BAR has many.
     let function = FakeFunction::new(0x1AF4, 0x1002, 0).io(0, 0x8000, 0x8000).io(2, 0, 0x100);
     config.add(root, 3, 0, function);
     let (tree, assignment) = assign(&mut config, &pc());
@@ -401,7 +400,7 @@ fn windows_of_a_bridge_that_overlap_do_not_give_one_address_twice() {
 }
 
 #[test]
-fn a_window_that_nothing_above_passes_on_does_not_give_what_others_were_given() {
+fn a_bridge_window_that_is_not_forwarded_above_does_not_assign_addresses_twice() {
     let (mut config, root) = machine();
     // Its window is outside that of the bridge above, and contains addresses that the root bus assigns first.
     let outer = FakeFunction::bridge(1, 1).memory_window(0xC100_0000, 0xC1FF_FFFF);
@@ -446,7 +445,7 @@ proptest! {
 }
 
 #[test]
-fn what_comes_behind_an_empty_port_gets_addresses_and_again_the_next_time() {
+fn a_device_plugged_behind_an_empty_port_gets_addresses_each_time() {
     for host in [microvm(), pc()] {
         let (mut config, root) = machine();
         let port = config.add(root, 1, 0, FakeFunction::root_port());
@@ -465,7 +464,7 @@ fn what_comes_behind_an_empty_port_gets_addresses_and_again_the_next_time() {
 }
 
 #[test]
-fn thousands_of_bars_that_fit_nowhere_cost_no_pass_each() {
+fn thousands_of_bars_that_fit_nowhere_do_not_take_a_pass_each() {
     // A thousand functions with six BARs each: behind a bridge whose window is closed, and behind one that firmware
     // opened.
     for opened in [false, true] {

@@ -70,7 +70,7 @@ fn bar_offset_and_width_are_written_before_the_data_is_touched() {
 }
 
 #[test]
-fn an_access_that_is_no_part_of_the_structure_never_reaches_the_device() {
+fn an_access_outside_the_structure_never_reaches_the_device() {
     for (offset, width) in [(0x38, 1), (0x37, 2), (0x35, 4), (0x11, 2), (0x12, 4), (usize::MAX, 1), (0xffff_fffc, 4)] {
         let outcome = std::panic::catch_unwind(|| {
             let (mut config, window) = (Recorder::default(), window());

@@ -17,7 +17,7 @@ fn size(fake: FakeFunction) -> Bars {
 }
 
 #[test]
-fn every_kind_of_bar_is_told_apart_and_sized() {
+fn every_kind_of_bar_is_recognised_and_sized() {
     let fake = endpoint()
         .io(0, 0xC040, 0x20)
         .memory32(1, 0xFEBD_1000, 0x1000)

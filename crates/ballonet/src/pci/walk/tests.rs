@@ -93,7 +93,7 @@ fn bridges_without_numbers_get_them_depth_first() {
 }
 
 #[test]
-fn new_numbers_keep_clear_of_those_that_firmware_gave() {
+fn new_bus_numbers_avoid_those_from_firmware() {
     let (mut config, root) = machine();
     let new = config.add(root, 1, 0, bridge());
     let old = config.add(root, 2, 0, bridge().buses(0, 1, 4));
@@ -174,7 +174,7 @@ fn three_hundred_bridges_in_a_row_end_with_the_numbers() {
 }
 
 #[test]
-fn behind_a_root_port_only_one_device_is_looked_for() {
+fn only_device_0_is_probed_behind_a_root_port() {
     let (mut config, root) = machine();
     let behind = config.add(root, 1, 0, FakeFunction::root_port().buses(0, 1, 1));
     config.add(behind, 0, 0, endpoint());
@@ -198,7 +198,7 @@ fn other_root_buses_are_found_where_there_are_expander_bridges() {
 }
 
 #[test]
-fn numbers_given_out_end_before_the_next_root_bus() {
+fn assigned_bus_numbers_end_before_the_next_root_bus() {
     let (mut config, mut wire) = machine();
     config.add(wire, 3, 0, FakeFunction::new(0x1B36, 0x9, 0x06_00_00));
     let other = config.root(0, 0x10);
@@ -213,7 +213,7 @@ fn numbers_given_out_end_before_the_next_root_bus() {
 }
 
 #[test]
-fn segments_are_walked_each_and_unreachable_ones_skipped() {
+fn every_segment_is_walked_and_unreachable_ones_are_skipped() {
     let (mut config, root) = machine();
     config.add(root, 1, 0, endpoint());
     let far = config.root(2, 0x10);
@@ -322,7 +322,7 @@ impl ConfigSpace for Everything {
 }
 
 #[test]
-fn functions_without_end_are_left_alone_from_some_number_on_and_that_is_said_once() {
+fn functions_beyond_the_limit_are_ignored_and_reported_once() {
     let ranges: Vec<_> = (0..4).map(|segment| BusRange::new(segment, 0, 255).unwrap()).collect();
     let tree = Tree::walk(&mut Everything, &ranges);
     assert!((4000..=MOST_FUNCTIONS).contains(&tree.nodes().len()), "{}", tree.nodes().len());
@@ -331,7 +331,7 @@ fn functions_without_end_are_left_alone_from_some_number_on_and_that_is_said_onc
 }
 
 #[test]
-fn what_comes_and_goes_behind_a_port_is_found_and_forgotten() {
+fn devices_behind_a_port_are_added_and_removed() {
     let (mut config, root) = machine();
     let port = config.add(root, 1, 0, FakeFunction::root_port());
     let other = config.add(root, 2, 0, FakeFunction::root_port());
@@ -359,7 +359,7 @@ fn what_comes_and_goes_behind_a_port_is_found_and_forgotten() {
 }
 
 #[test]
-fn a_bridge_that_comes_behind_a_port_without_spare_numbers_is_named_until_it_goes() {
+fn a_bridge_plugged_behind_a_port_without_spare_numbers_is_reported_until_removed() {
     let (mut config, root) = machine();
     let port = config.add(root, 1, 0, FakeFunction::root_port().buses(0, 5, 5));
     let mut tree = walk(&mut config);
@@ -371,7 +371,7 @@ fn a_bridge_that_comes_behind_a_port_without_spare_numbers_is_named_until_it_goe
 }
 
 #[test]
-fn a_bridge_that_comes_behind_a_port_with_spare_numbers_is_walked_through() {
+fn a_bridge_plugged_behind_a_port_with_spare_numbers_is_walked() {
     let (mut config, root) = machine();
     let port = config.add(root, 1, 0, FakeFunction::root_port().buses(0, 5, 8));
     let mut tree = walk(&mut config);
@@ -383,7 +383,7 @@ fn a_bridge_that_comes_behind_a_port_with_spare_numbers_is_walked_through() {
 }
 
 #[test]
-fn only_a_bridge_that_was_walked_through_is_looked_behind_again() {
+fn only_a_bridge_that_was_walked_can_be_rescanned() {
     let (mut config, root) = machine();
     config.add(root, 3, 0, endpoint());
     let mut tree = walk(&mut config);

@@ -1,13 +1,13 @@
-//! The fences under the model checker loom, which can do without one of them, to show that it is needed.
+//! The fences under the model checker loom. A test can remove or weaken one, to show that it is needed.
 //!
-//! Each of the three barriers has an order of its own, and goes by it here.
+//! Each of the three barriers has its own ordering, which identifies it here.
 
 extern crate std;
 
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
-/// A fence, and what is to stand in its place.
+/// A fence, and its replacement.
 type Exchange = (Ordering, Option<Ordering>);
 
 std::thread_local! {
@@ -25,9 +25,9 @@ pub(super) fn fence(order: Ordering) {
     }
 }
 
-/// Runs `model` with the fence `from` taken away, or with `to` in its place.
+/// Runs `model` without the fence `from`, or with `to` in its place.
 pub fn exchanged(from: Ordering, to: Option<Ordering>, model: impl FnOnce()) {
-    /// Puts the fence back, also when the model fails.
+    /// Restores the fence, even if the model fails.
     struct Restore;
     impl Drop for Restore {
         fn drop(&mut self) {

@@ -14,8 +14,8 @@ pub enum BringUpError {
     /// There is no PCI function.
     #[display("there is no function at {_0}")]
     NoFunction(#[error(not(source))] Bdf),
-    /// It is another kind of device than the driver's.
-    #[display("{function} is no device of this driver: vendor {vendor:#06x}, device {device:#06x}")]
+    /// The function is not a device for this driver.
+    #[display("{function} is not a device for this driver: vendor {vendor:#06x}, device {device:#06x}")]
     WrongDevice {
         /// The function.
         function: Bdf,
@@ -24,7 +24,7 @@ pub enum BringUpError {
         /// Its device ID.
         device: u16,
     },
-    /// It is another type of device than the driver's, on MMIO.
+    /// The MMIO device has a type other than the driver's.
     #[display("{device} is virtio device type {number}, not this driver's")]
     WrongType {
         /// The device.
@@ -32,15 +32,15 @@ pub enum BringUpError {
         /// Its type.
         number: u32,
     },
-    /// Its MMIO window holds no virtio device that can be used.
+    /// Its MMIO window holds no usable virtio device.
     #[display("{_0}")]
     #[from]
     Mmio(MmioError),
-    /// It has no virtio interface that can be used.
+    /// It has no usable virtio interface.
     #[display("{_0}")]
     #[from]
     Interface(InterfaceError),
-    /// Its registers do not work as they must.
+    /// Its registers misbehave.
     #[display("{_0}")]
     #[from]
     Transport(TransportError),

@@ -1,6 +1,6 @@
-//! By which of its interfaces a device is driven, and how its registers are reached there (virtio 1.4, 4.1.5.1.1).
+//! Which of its interfaces a device is driven by, and how its registers are reached (virtio 1.4, 4.1.5.1.1).
 //!
-//! A transitional device has both. It is driven by the modern one unless the caller wants the other.
+//! A transitional device has both. The modern one is used unless the caller asks for the legacy one.
 
 use derive_more::{Display, Error, From};
 
@@ -10,7 +10,7 @@ use crate::virtio::capability::{Capabilities, CapabilityError};
 use crate::virtio::transport::{Legacy, LegacyError, LegacyPorts, Modern, ModernError, Transport};
 use crate::virtio::transport_kind::TransportKind;
 
-/// An interface of a device, found and not touched yet.
+/// An interface of a device, found but not yet touched.
 #[derive(Debug, Clone, PartialEq, Eq, From)]
 #[allow(clippy::large_enum_variant, reason = "one on the stack, once a bring-up")]
 pub(super) enum Interface {
@@ -20,31 +20,30 @@ pub(super) enum Interface {
     Legacy(LegacyPorts),
 }
 
-/// Why a device has no interface that could be used.
+/// Why a device has no usable interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
 pub enum InterfaceError {
     /// It has no virtio capabilities, and so no modern interface.
     #[display("{_0} has no modern virtio interface")]
     #[from(skip)]
     NoModern(#[error(not(source))] Bdf),
-    /// It has no virtio capabilities, and its legacy interface is not to be used.
+    /// It has no virtio capabilities, and its legacy interface is unusable.
     #[display("no modern virtio interface; {_0}")]
     #[from(skip)]
     Neither(LegacyError),
-    /// Its structures are not where they could be used.
+    /// Its structures are in unusable places.
     #[display("{_0}")]
     Capability(CapabilityError),
     /// Its structures could not be reached.
     #[display("{_0}")]
     Modern(ModernError),
-    /// Its legacy interface, which was asked for, is not to be used.
+    /// Its legacy interface, which was requested, is unusable.
     #[display("{_0}")]
     Legacy(LegacyError),
 }
 
 impl Interface {
-    /// The interface of `function` to drive it by: the one that is `wanted`, or else the modern one if there is one
-    /// (4.1.5.1.1.1).
+    /// The interface of `function` to use: the `wanted` one, or else the modern one if there is one (4.1.5.1.1.1).
     ///
     /// # Errors
     /// When there is no such interface.
@@ -62,13 +61,13 @@ impl Interface {
             (Ok(Some(capabilities)), _) => Ok(Self::Modern(capabilities)),
             (Ok(None), None) => legacy().map_err(InterfaceError::Neither),
             (Ok(None), Some(_)) => Err(InterfaceError::NoModern(function.bdf)),
-            // Structures that are of no use leave a transitional device its older interface.
+            // A transitional device with unusable structures still has its legacy interface.
             (Err(error), None) => legacy().map_err(|_| InterfaceError::Capability(error)),
             (Err(error), Some(_)) => Err(InterfaceError::Capability(error)),
         }
     }
 
-    /// Which transport it takes.
+    /// The transport for it.
     #[cfg(test)]
     pub(super) const fn kind(&self) -> TransportKind {
         match self {
@@ -77,10 +76,10 @@ impl Interface {
         }
     }
 
-    /// The same interface, with no register mapped: all are reached through configuration space.
+    /// The same interface with all registers reached through configuration space, none mapped.
     ///
     /// # Errors
-    /// When there is no window to them, as to the ports of a legacy interface.
+    /// When there is no window to them. Legacy ports have none.
     pub(super) fn through_config(self) -> Result<Self, InterfaceError> {
         match self {
             Self::Modern(capabilities) => Ok(Self::Modern(capabilities.through_config()?)),
@@ -88,10 +87,10 @@ impl Interface {
         }
     }
 
-    /// What the function, whose BARs are `bars`, has to decode for its registers and its MSI-X table to be reached.
+    /// What the function, whose BARs are `bars`, must decode so that its registers and its MSI-X table can be reached.
     ///
-    /// For the sake of the table alone memory is not decoded where a BAR has no address: it would decode somebody
-    /// else's.
+    /// If a memory BAR has no address, memory is not decoded for the table alone: that BAR would decode another
+    /// device's addresses.
     pub(super) fn decoding(&self, bars: &Bars) -> Command {
         let in_memory = bars.iter().filter(|bar| !bar.is_io());
         let all_placed = in_memory.map(Bar::range).all(|range| range.is_some());
@@ -105,8 +104,8 @@ impl Interface {
         }
     }
 
-    /// Maps the registers, which are decoded; what cannot be mapped is reached through configuration space, if the
-    /// device and the platform have a way there. Nothing of the device is touched.
+    /// Maps the registers, which are decoded. Structures that cannot be mapped are reached through configuration space,
+    /// if device and platform support that. Does not access the device.
     ///
     /// # Errors
     /// When registers cannot be reached; nothing is mapped then.
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transitional_device_is_driven_modern_unless_told_otherwise() {
+    fn a_transitional_device_is_driven_by_its_modern_interface_by_default() {
         for (wanted, kind) in [(None, MODERN), (MODERN, MODERN), (LEGACY, LEGACY)] {
             assert_eq!(find(function(true, true), wanted).ok().map(|interface| interface.kind()), kind, "{wanted:?}");
         }
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_without_any_interface_is_told_what_it_lacks() {
+    fn a_device_without_any_interface_is_refused_with_the_reason() {
         assert!(matches!(find(function(false, false), None), Err(InterfaceError::Neither(_))));
         let ports_without_address = FakeFunction::new(0x1af4, 0x1002, 0).raw(8, 0x00ff_0000).io(0, 0, 0x40);
         let message = find(ports_without_address, None).unwrap_err().to_string();
@@ -190,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_of_no_use_leave_a_transitional_device_its_ports() {
+    fn with_unusable_capabilities_a_transitional_device_is_driven_by_its_ports() {
         let broken = |legacy| function(false, legacy).capability(0x40, 0x09, &structure(1, 0));
         assert_eq!(find(broken(true), None).unwrap().kind(), TransportKind::Legacy);
         assert!(matches!(find(broken(true), MODERN), Err(InterfaceError::Capability(_))));
         assert!(matches!(find(broken(false), None), Err(InterfaceError::Capability(_))));
     }
 
-    /// What is decoded of a function for its interface.
+    /// What a function must decode for its interface.
     fn decoded(function: FakeFunction, wanted: Option<TransportKind>) -> Command {
         let (mut config, bdf) = FakeConfig::with(function);
         let function = Function::probe(&config, bdf).unwrap();
@@ -206,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_decoded_where_registers_are_in_them() {
+    fn ports_are_decoded_if_registers_are_in_them() {
         assert_eq!(decoded(function(true, true), None), Command::MEMORY);
         assert_eq!(decoded(function(true, true), LEGACY), Command::MEMORY | Command::IO);
         assert_eq!(decoded(function(false, true), None), Command::MEMORY | Command::IO);
     }
 
     #[test]
-    fn memory_is_not_decoded_for_the_msix_table_alone_where_a_bar_has_no_address() {
+    fn memory_is_not_decoded_for_the_msix_table_alone_if_a_bar_has_no_address() {
         let table = |address| function(true, true).memory32(1, address, 0x1000);
         assert_eq!(decoded(table(0xfe00_0000), LEGACY), Command::MEMORY | Command::IO);
         assert_eq!(decoded(table(0), LEGACY), Command::IO);
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_window_in_configuration_space_is_not_reached_through_it() {
+    fn an_interface_without_a_configuration_window_is_not_reached_through_it() {
         for wanted in [MODERN, LEGACY] {
             let error = find(function(true, true), wanted).unwrap().through_config().unwrap_err();
             assert!(matches!(error, InterfaceError::Capability(CapabilityError::NoConfigAccess(_))), "{error}");

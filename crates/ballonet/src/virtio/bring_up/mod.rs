@@ -1,10 +1,10 @@
-//! From a device that was found to one that runs, and back: the initialization sequence (virtio 1.4, 3.1.1), once for
-//! every driver and transport.
+//! From a found device to a running one, and back: the initialization sequence (virtio 1.4, 3.1.1), once for every
+//! driver and transport.
 //!
 //! [`Setup::open`] takes a device through reset and feature negotiation; [`Setup::connect`] has the driver make its
 //! queues ([`Setup::add_queue`]), and gives them interrupts and doorbells; [`Connected::run`] sets `DRIVER_OK`;
-//! [`Running::stop`] resets the device and returns what it was lent. Each step that fails undoes what came before:
-//! vectors, mappings and the command register are as they were found, and the device has been told `FAILED`.
+//! [`Running::stop`] resets the device and releases everything it was lent. A failing step undoes the earlier ones: it
+//! restores vectors, mappings and the command register, and sets `FAILED`.
 
 mod error;
 mod interface;

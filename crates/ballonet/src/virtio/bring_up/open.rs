@@ -1,4 +1,4 @@
-//! The way to a device's registers, by the bus that it is on.
+//! Opens a device's registers, by its bus.
 
 use super::error::BringUpError;
 use super::interface::Interface;
@@ -11,8 +11,7 @@ use crate::virtio::handle::DeviceHandle;
 use crate::virtio::spec::DeviceType;
 use crate::virtio::transport::{Mmio, MmioDevice, Transport};
 
-/// Reaches the registers of a device, if it is of this type. Nothing of the device is touched but its PCI command
-/// register.
+/// Opens the registers of a device, if it is of this type. Writes only its PCI command register.
 pub(super) fn open<P: Platform>(
     platform: &mut P,
     device: DeviceHandle,
@@ -25,8 +24,7 @@ pub(super) fn open<P: Platform>(
     }
 }
 
-/// Which version the device has is the device's choice, and there is one way to its registers: the options say nothing
-/// here.
+/// The device determines the version, and its registers can only be mapped, so no options apply.
 fn open_mmio<P: Platform>(
     platform: &mut P,
     device: MmioDevice,

@@ -1,17 +1,17 @@
-//! What a user chooses for a device, whatever its type.
+//! User options for a device of any type.
 
 use crate::bus::DeviceName;
 use crate::virtio::interrupt::InterruptMode;
 use crate::virtio::spec::Features;
 use crate::virtio::transport_kind::TransportKind;
 
-/// What a user chooses for a device, whatever its type.
+/// User options for a device of any type.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeviceOptions {
     /// The device's name, after which its vectors are named: `virtio0`.
     pub name: DeviceName,
-    /// The interface to use; `None`: the modern one where the device has it.
+    /// The interface to use; `None`: the modern one if the device has it.
     pub transport: Option<TransportKind>,
     /// Reaches all registers through the window in configuration space (4.1.4.9).
     pub through_config: bool,

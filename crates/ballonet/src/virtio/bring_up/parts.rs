@@ -1,17 +1,17 @@
-//! What a driver lends its device, and how it goes back.
+//! Resources that a driver lends to its device, and their release.
 
 use crate::platform::Platform;
 use crate::virtio::queue::Quiesced;
 use crate::virtio::transport::TransportError;
 
-/// What a driver lends its device: queues and DMA memory. They return only against the proof that the device has
+/// A driver's resources lent to its device: queues and DMA memory. Releasing them takes the proof that the device has
 /// stopped.
 pub trait Parts<P: Platform> {
-    /// Gives everything back to the platform.
+    /// Releases everything to the platform.
     fn release(self, platform: &mut P, proof: &Quiesced);
 }
 
-/// Parts of which set-up may have failed to make any.
+/// Parts that set-up may have failed to create.
 impl<P: Platform, T: Parts<P>> Parts<P> for Option<T> {
     fn release(self, platform: &mut P, proof: &Quiesced) {
         if let Some(parts) = self {
@@ -20,7 +20,7 @@ impl<P: Platform, T: Parts<P>> Parts<P> for Option<T> {
     }
 }
 
-/// Gives a driver's parts back, or leaks them if the device may still use their memory.
+/// Releases a driver's parts, or leaks them if the device may still use their memory.
 pub(super) fn give_back<P: Platform, T: Parts<P>>(
     platform: &mut P,
     parts: T,
@@ -32,7 +32,7 @@ pub(super) fn give_back<P: Platform, T: Parts<P>>(
             Ok(())
         }
         Err(error) => {
-            // Dropping them could give their memory back.
+            // Dropping them could free their memory.
             core::mem::forget(parts);
             Err(error)
         }

@@ -1,4 +1,4 @@
-//! A device that runs, and how it is stopped.
+//! A running device, and how to stop it.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use crate::virtio::interrupt::Interrupts;
 use crate::virtio::queue::{Kick, QueueAddresses, QueueIndex, QueueQuiesced, Quiesced, Virtqueue};
 use crate::virtio::transport::{Doorbell, TransportError};
 
-/// A device that has its queues and does not run yet: the last moment before `DRIVER_OK`.
+/// A device with its queues set up, just before `DRIVER_OK`.
 #[must_use = "a device does nothing before it runs"]
 pub struct Connected<P: Platform> {
     pub(super) device: Device<P::Registers, FeaturesOk>,
@@ -29,19 +29,19 @@ impl<P: Platform> Connected<P> {
     }
 }
 
-/// A device that runs, with its interrupts and doorbells. Ends by [`Running::stop`].
+/// A running device, with its interrupts and doorbells. Ends by [`Running::stop`].
 #[must_use = "a device runs until it is stopped"]
 pub struct Running<P: Platform> {
     /// The device.
     pub device: Device<P::Registers, DriverOk>,
     attachment: Attachment,
-    /// How the device interrupts, and what its handlers noted.
+    /// How the device interrupts, and the events that its handlers recorded.
     pub interrupts: Interrupts<P::Registers>,
     doorbells: Vec<(QueueIndex, Doorbell)>,
 }
 
 impl<P: Platform> Running<P> {
-    /// What it takes to open the device again.
+    /// The handle to open the device again.
     pub(crate) fn handle(&self) -> DeviceHandle {
         self.attachment.handle()
     }
@@ -51,13 +51,13 @@ impl<P: Platform> Running<P> {
         self.device.transport().address()
     }
 
-    /// The doorbell of a queue. Panics if the driver has not made it.
+    /// The doorbell of a queue. Panics if the driver has not created the queue.
     pub fn doorbell(&self, queue: QueueIndex) -> Doorbell {
         let known = self.doorbells.iter().find(|(index, _)| *index == queue);
-        known.expect("the driver kicks only queues that it has made").1
+        known.expect("the driver kicks only queues that it has created").1
     }
 
-    /// Publishes what was added to a queue, and kicks the device if it wants that.
+    /// Publishes the requests added to a queue, and kicks the device if it asks for it.
     pub fn publish<T>(&mut self, queue: &mut Virtqueue<P::Memory, T>) {
         if let Some(kick) = queue.publish() {
             self.kick(queue.index(), kick);
@@ -70,11 +70,11 @@ impl<P: Platform> Running<P> {
         self.device.kick(doorbell, kick);
     }
 
-    /// Puts a queue that was reset to use again, set up from scratch and with the vector that it had (2.6.1.2): size
-    /// and memory may be other ones than before.
+    /// Enables a queue again after its reset, set up from scratch with its old vector (2.6.1.2). Size and memory may
+    /// differ from before.
     ///
     /// # Errors
-    /// When the device does not take the queue. It then stays idle until the device is reset.
+    /// When the device does not accept the queue. It then stays idle until the device is reset.
     pub(crate) fn enable_queue_again(
         &mut self,
         proof: QueueQuiesced,
@@ -87,17 +87,17 @@ impl<P: Platform> Running<P> {
         Ok(())
     }
 
-    /// Resets the device, and undoes everything but the driver's `parts`, which go back to the platform. With `failed`,
-    /// the device is told that its driver has given up.
+    /// Resets the device, undoes everything, and releases the driver's `parts` to the platform. With `failed`, sets
+    /// `FAILED`: the driver has given up.
     ///
     /// # Errors
-    /// When the device does not finish the reset. It may go on using its memory, so the parts are leaked.
+    /// When the device does not finish the reset. It may still use its memory, so the parts are leaked.
     pub fn stop<T: Parts<P>>(self, platform: &mut P, parts: T, failed: bool) -> Result<(), TransportError> {
         self.quiesce(platform, failed, |platform, stopped| give_back(platform, parts, stopped))
     }
 
-    /// The same for a driver that gives its parts back itself: `release` gets the proof that the device has let go of
-    /// its memory, or the error of one that has not. Bus mastering is off then, and comes back only afterwards, if
+    /// As [`Running::stop`], for a driver that releases its parts itself: `release` gets the proof that the device no
+    /// longer uses memory, or the error if it may. Bus mastering is off during `release`; it is restored afterwards if
     /// firmware had it on.
     #[doc(alias = "virtio_reset_device")]
     pub(crate) fn quiesce<R>(
@@ -110,8 +110,8 @@ impl<P: Platform> Running<P> {
     }
 }
 
-/// Resets a device and cuts it off from memory; has its memory released; then undoes interrupts and mappings, in this
-/// order, so that nobody is left with what is gone.
+/// Resets a device and turns bus mastering off, then releases its memory, then interrupts and mappings: in this order
+/// nothing is used after its release.
 pub(super) fn stop<P: Platform, S, R>(
     platform: &mut P,
     device: Device<P::Registers, S>,
@@ -121,7 +121,7 @@ pub(super) fn stop<P: Platform, S, R>(
     release: impl FnOnce(&mut P, Result<Quiesced, TransportError>) -> R,
 ) -> R {
     let (transport, stopped) = device.quiesce(platform, failed);
-    // Whatever the device says of itself, from here it can write no memory and raise no message.
+    // From here the device can neither write memory nor send messages, whatever its status says.
     attachment.set_bus_master(platform, false);
     let has_stopped = stopped.is_ok();
     if let Err(error) = &stopped {

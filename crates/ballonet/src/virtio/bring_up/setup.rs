@@ -1,4 +1,4 @@
-//! A device between `FEATURES_OK` and `DRIVER_OK`: its queues are made, and it is given interrupts.
+//! A device between `FEATURES_OK` and `DRIVER_OK`: creates its queues and sets up interrupts.
 
 use alloc::vec::Vec;
 
@@ -19,22 +19,22 @@ use crate::virtio::spec::{DeviceType, Features};
 use crate::virtio::transport::{Doorbell, Transport, TransportError};
 use crate::virtio::transport_kind::TransportKind;
 
-/// How a queue is made.
+/// The parameters of a queue.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueSetup {
     /// The queue.
     pub index: QueueIndex,
-    /// Its name, after which its vector is named: `requests`. A queue without one does not interrupt.
+    /// Its name, used for its vector's name: `requests`. A queue without one does not interrupt.
     pub name: Option<&'static str>,
     /// Its format and size: see [`Setup::layout`].
     pub layout: RingLayout,
     /// The most descriptors of a request that goes through an indirect table; 0 for none.
     pub indirect_entries: u16,
-    /// Which lengths of used buffers to believe. A legacy device's are always [`UsedLength::Ignored`].
+    /// Which used lengths to accept. A legacy device's are always [`UsedLength::Ignored`].
     pub used_length: UsedLength,
 }
 
-/// A queue that the driver has made and the device does not know yet.
+/// A queue that the driver has created but the device does not know yet.
 #[derive(Debug, Clone, Copy)]
 struct NewQueue {
     index: QueueIndex,
@@ -54,12 +54,12 @@ pub struct Setup<P: Platform> {
 }
 
 impl<P: Platform> Setup<P> {
-    /// Opens `device`, which is of the driver's type, resets it and settles the features: of those offered, what
-    /// `implemented` names for the transport and the length of the device configuration, without those that the user
-    /// declines. Once the reset is done, `was_reset` gets the proof of it.
+    /// Opens `device`, which is of the driver's type, resets it and negotiates features: those offered that
+    /// `implemented` returns for the transport and the length of the device configuration, minus those that the user
+    /// declines. After the reset, `was_reset` is called with the proof of it.
     ///
     /// # Errors
-    /// When there is no usable virtio device, or it does not agree.
+    /// When there is no usable virtio device, or negotiation fails.
     pub fn open(
         platform: &mut P,
         device: impl Into<DeviceHandle>,
@@ -71,12 +71,12 @@ impl<P: Platform> Setup<P> {
         let (transport, attachment) = open(platform, device.into(), &options, device_type)?;
         match Self::negotiate(platform, transport, &options, implemented, was_reset) {
             Ok(device) => {
-                // The device was reset: from here it may use memory, but it has none.
+                // The device was reset: it may access memory from here on, but knows no addresses yet.
                 attachment.set_bus_master(platform, true);
                 Ok(Self { device, attachment, options, queues: Vec::new() })
             }
             Err(Failure { transport, error }) => {
-                // One that was not reset may be at work for the driver before this one.
+                // A device that was not reset may still be active for a previous driver.
                 let stopped = !matches!(error, BringUpError::Transport(TransportError::ResetTimeout { .. }));
                 attachment.detach(platform, transport, stopped);
                 Err(error)
@@ -106,21 +106,20 @@ impl<P: Platform> Setup<P> {
         self.device.transport().address()
     }
 
-    /// The layout of a queue that gets `limit` entries at most. A legacy device's queue has the size that the device
-    /// says, whatever the limit.
+    /// The layout of a queue of at most `limit` entries. A legacy PCI device dictates the size, whatever the limit.
     ///
     /// # Errors
-    /// When the device has no such queue, or its size is none.
+    /// When the device has no such queue, or its size is invalid.
     pub fn layout(&mut self, index: QueueIndex, limit: u16) -> Result<RingLayout, TransportError> {
         let is_there = index.number() < self.device.transport().queue_count();
         let size = if is_there { self.device.queue_size(index)? } else { 0 };
         self.layout_of(index, size, limit)
     }
 
-    /// The same for a queue whose largest size is known.
+    /// As [`Setup::layout`], for a queue whose largest size is known.
     ///
     /// # Errors
-    /// When no queue has this size.
+    /// When the size is invalid.
     pub(crate) fn layout_of(&self, index: QueueIndex, size: u16, limit: u16) -> Result<RingLayout, TransportError> {
         let kind = self.device.transport().kind();
         if kind == TransportKind::Legacy && size > limit {
@@ -133,7 +132,7 @@ impl<P: Platform> Setup<P> {
         layout.ok_or(TransportError::QueueSize { device: self.address(), queue: index, size })
     }
 
-    /// Makes a queue in memory from the platform. The device learns of it in [`Setup::connect`].
+    /// Creates a queue in memory from the platform. [`Setup::connect`] announces it to the device.
     ///
     /// # Errors
     /// When there is no memory.
@@ -151,19 +150,19 @@ impl<P: Platform> Setup<P> {
         Ok(queue)
     }
 
-    /// Whether the driver has made this queue.
+    /// Whether the driver has created this queue.
     pub(crate) fn has_queue(&self, index: QueueIndex) -> bool {
         self.queues.iter().any(|queue| queue.index == index)
     }
 
-    /// Has `make` fill `parts`, the driver's queues and buffers, and connects the queues to the device. Returns the
-    /// device, the parts and what `make` returned. The first buffers can be added now: the device sees the queues empty
-    /// first.
+    /// Calls `make` to fill `parts`, the driver's queues and buffers, and connects the queues to the device. Returns
+    /// the device, the parts and the result of `make`. The first buffers can be added after this: the device must see
+    /// the queues empty first.
     ///
     /// # Errors
-    /// When `make` fails, or the device does not take its queues. Everything is undone; the parts have gone back to the
-    /// platform, unless the device would not stop: then nobody uses their memory again.
-    #[allow(clippy::type_complexity, reason = "the device, and what it was lent")]
+    /// When `make` fails, or the device does not accept its queues. Everything is undone and the parts are released,
+    /// unless the device does not stop: then their memory is leaked.
+    #[allow(clippy::type_complexity, reason = "the device, and its parts")]
     pub fn connect<T: Parts<P>, R, E: From<BringUpError>>(
         mut self,
         platform: &mut P,
@@ -177,7 +176,7 @@ impl<P: Platform> Setup<P> {
                 Ok((Connected { device, attachment, interrupts, doorbells }, parts, made))
             }
             Err(error) => {
-                // Why the device could not be started is the error to report; that it would not stop is in the log.
+                // The first error is the one to report; a device that does not stop is in the log.
                 let _ = stop(platform, self.device, self.attachment, None, true, |platform, stopped| {
                     give_back(platform, parts, stopped)
                 });
@@ -186,7 +185,7 @@ impl<P: Platform> Setup<P> {
         }
     }
 
-    /// Gives the queues interrupts, then shows them to the device: a queue's vector is set before the queue is enabled.
+    /// Sets up the queues' interrupts, then enables the queues: a queue's vector must be set first.
     #[allow(clippy::type_complexity, reason = "two values of one step")]
     fn attach(
         &mut self,
@@ -210,7 +209,7 @@ impl<P: Platform> Setup<P> {
         Ok((interrupts, doorbells))
     }
 
-    /// Gives up before any queue was made: resets the device and undoes everything.
+    /// Gives up before any queue was created: resets the device and undoes everything.
     ///
     /// # Errors
     /// When the device does not finish the reset.

@@ -1,4 +1,4 @@
-//! Capability lists as devices have them, and as no device should.
+//! Capability lists: valid ones, and broken ones.
 
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn body(kind: u8, bar: u8, offset: u32, length: u32, more: &[u32]) -> Vec<u8> {
     body
 }
 
-/// Adds the capabilities one behind the other, from 0x40 on.
+/// Adds the capabilities in sequence, from 0x40 on.
 fn with(function: FakeFunction, bodies: &[Vec<u8>]) -> FakeFunction {
     let mut offset = 0x40;
     bodies.iter().fold(function, |function, body| {
@@ -88,7 +88,7 @@ fn the_structures_of_a_usual_device_are_found() {
 }
 
 #[test]
-fn a_function_without_virtio_capabilities_is_no_modern_device() {
+fn a_function_without_virtio_capabilities_is_not_a_modern_device() {
     assert_eq!(find(function()), Ok(None));
     assert_eq!(find(function().capability(0x40, 0x05, &[0; 10])), Ok(None));
 }
@@ -137,7 +137,7 @@ fn a_capability_shorter_than_its_type_is_skipped_and_a_longer_one_is_fine() {
 }
 
 #[test]
-fn a_huge_structure_is_fine_and_only_what_is_needed_is_mapped() {
+fn a_huge_structure_is_valid_and_only_the_needed_part_is_mapped() {
     let huge = after(&[body(1, 4, 0x100, u32::MAX, &[]), body(2, 4, 0, u32::MAX, &[4])]);
     assert_eq!((address(huge.common), huge.common.length), (0x80_0000_0100, 0x1000));
     assert_eq!(huge.notify.place.length, 0x4000, "as far as the BAR goes");
@@ -154,7 +154,7 @@ fn a_structure_that_is_missing_is_named() {
 }
 
 #[test]
-fn a_list_that_loops_counts_up_to_where_it_does() {
+fn a_list_that_loops_counts_up_to_the_loop() {
     // The last capability links back to the first.
     let whole = with(function(), &[common(), isr(), device(), notify()]);
     let looping = whole.byte(0x40 + 0x10 * 3 + 1, 0x40);
@@ -178,7 +178,7 @@ fn a_capability_that_runs_past_the_end_of_configuration_space_is_skipped() {
 }
 
 #[test]
-fn shared_memory_has_64_bit_offsets_and_may_come_several_times() {
+fn shared_memory_has_64_bit_offsets_and_may_occur_several_times() {
     let mut second = body(8, 4, 0x2000, 0x1000, &[0, 0]);
     second[3] = 7;
     let far = body(8, 4, 0, 0x1000, &[1, 0]);
@@ -189,7 +189,7 @@ fn shared_memory_has_64_bit_offsets_and_may_come_several_times() {
 }
 
 #[test]
-fn vendor_data_is_found_with_whose_it_is() {
+fn vendor_data_is_found_with_its_vendor() {
     let data = vec![10, 9, 0xf4, 0x1a, 1, 2, 3, 4];
     let found = after(&[data]);
     assert_eq!(found.vendor_data, [VendorData { vendor: 0x1af4, offset: 0x46, length: 4 }]);
@@ -202,7 +202,7 @@ fn the_window_to_bars_is_found_and_not_touched() {
 }
 
 #[test]
-fn where_a_bar_has_no_address_its_structures_count_only_with_a_window_to_it() {
+fn structures_in_a_bar_without_an_address_count_only_with_a_configuration_window() {
     let unplaced = [body(1, 3, 0, 0x38, &[]), body(3, 3, 0x40, 1, &[]), body(2, 3, 0x80, 4, &[0])];
     let whole = |more: &[Vec<u8>]| find(with(function(), &[&unplaced[..], more].concat()));
     assert!(matches!(whole(&[]), Err(CapabilityError::Missing { kind: CapabilityType::Common, .. })));
@@ -236,7 +236,7 @@ fn structures_lie_at_any_offset_that_their_type_allows() {
 }
 
 #[test]
-fn the_order_of_the_list_means_nothing() {
+fn the_order_of_the_list_does_not_matter() {
     let bodies = [common(), isr(), device(), notify()];
     for first in 0..4 {
         let mut turned = bodies.clone();
@@ -266,7 +266,7 @@ fn shared_memory_may_lie_beyond_4_gib_of_its_bar() {
 }
 
 #[test]
-fn of_what_may_come_several_times_the_first_sixteen_are_kept() {
+fn the_first_sixteen_of_a_repeatable_type_are_kept() {
     let mut function = with(function(), &[common(), isr(), notify()]);
     for index in 0..17 {
         function = function.capability(0x78 + 8 * index, 0x09, &[6, 9, index, 0x1a]);
@@ -277,7 +277,7 @@ fn of_what_may_come_several_times_the_first_sixteen_are_kept() {
 
 proptest! {
     #[test]
-    fn no_configuration_space_whatsoever_panics(
+    fn no_configuration_space_contents_cause_a_panic(
         bytes in prop::collection::vec((0x34usize..0x100, any::<u8>()), 0..200),
         kinds in prop::collection::vec((0usize..12, 0u8..10), 0..12),
     ) {

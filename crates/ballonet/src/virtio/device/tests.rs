@@ -1,4 +1,4 @@
-//! The status sequence, step by step, and what happens when the device does not play along.
+//! The status sequence, step by step, and with devices that misbehave.
 
 use super::*;
 use crate::virtio::fake::{FakePlatform, FakeTransport, LoggedRegisters, QueueStep};
@@ -41,11 +41,11 @@ fn a_reset_that_does_not_end_is_given_up_in_bounded_time() {
     let transport = FakeTransport { status: 15.into(), slow: u32::MAX.into(), ..offering(MINE) };
     let Failure { transport, error } = FakeDevice::<Reset>::new(transport.into(), &FakePlatform::new()).unwrap_err();
     assert!(matches!(error, TransportError::ResetTimeout { waited_ms: 2000, status, .. } if status.bits() == 15));
-    assert_eq!(transport.fake().statuses, [0, 15 | 128], "it is told that the driver gave up, and left alone");
+    assert_eq!(transport.fake().statuses, [0, 15 | 128], "FAILED is set, then nothing is written");
 }
 
 #[test]
-fn a_clock_that_jumps_makes_no_finished_reset_late() {
+fn a_clock_jump_does_not_make_a_finished_reset_late() {
     let mut platform = FakePlatform::new();
     platform.tick = 10_000_000_000;
     let transport = FakeTransport { status: 15.into(), slow: 0.into(), ..offering(MINE) };
@@ -53,7 +53,7 @@ fn a_clock_that_jumps_makes_no_finished_reset_late() {
 }
 
 #[test]
-fn features_that_the_device_does_not_confirm_end_in_failed_and_silence() {
+fn features_that_the_device_refuses_end_in_failed_and_no_further_access() {
     let transport = FakeTransport { disliked: Features::EVENT_IDX, ..offering(MINE) };
     let Failure { transport, error } = start(transport).acknowledge().driver().negotiate(&wanted()).unwrap_err();
     assert!(matches!(error, NegotiationError::Refused { accepted, .. } if accepted == MINE));
@@ -61,7 +61,7 @@ fn features_that_the_device_does_not_confirm_end_in_failed_and_silence() {
 }
 
 #[test]
-fn a_modern_device_without_version_1_is_told_that_the_driver_failed() {
+fn a_modern_device_without_version_1_gets_failed() {
     let failure = start(offering(Features::EVENT_IDX)).acknowledge().driver().negotiate(&wanted()).unwrap_err();
     assert!(matches!(failure.error, NegotiationError::NoVersion1 { .. }));
     assert_eq!(failure.transport.fake().statuses, [0, 1, 3, 131]);
@@ -69,7 +69,7 @@ fn a_modern_device_without_version_1_is_told_that_the_driver_failed() {
 }
 
 #[test]
-fn a_legacy_device_needs_no_version_1_and_is_never_told_features_ok() {
+fn a_legacy_device_needs_no_version_1_and_never_gets_features_ok() {
     let transport = FakeTransport { legacy: true, ..offering(Features::EVENT_IDX) };
     let device = start(transport).acknowledge().driver().negotiate(&wanted()).unwrap();
     assert_eq!(device.features(), Features::EVENT_IDX);
@@ -84,7 +84,7 @@ fn a_device_that_is_gone_is_named_so() {
 }
 
 #[test]
-fn giving_up_resets_first_and_says_failed_after_that() {
+fn giving_up_resets_first_and_then_sets_failed() {
     let device = start(offering(MINE)).acknowledge().driver().negotiate(&wanted()).unwrap().driver_ok();
     let (transport, stopped) = device.quiesce(&FakePlatform::new(), true);
     assert!(stopped.is_ok());
@@ -97,7 +97,7 @@ fn without_a_finished_reset_there_is_no_proof_that_memory_is_free() {
     device.transport().fake().slow.set(u32::MAX);
     let (transport, stopped) = device.quiesce(&FakePlatform::new(), false);
     assert!(matches!(stopped, Err(TransportError::ResetTimeout { .. })));
-    assert_eq!(transport.fake().statuses[5..], [0, 143], "it is told that the driver gave up, and no bit is dropped");
+    assert_eq!(transport.fake().statuses[5..], [0, 143], "FAILED is set, and no bit is dropped");
 }
 
 const RESETTABLE: Features = MINE.union(Features::RING_RESET);
@@ -106,7 +106,7 @@ fn queue(number: u16) -> QueueIndex {
     QueueIndex::new(number).unwrap()
 }
 
-/// A running device whose queue under reset reads as these states, one look after the other.
+/// A running device whose queue under reset reads as these states in turn.
 fn running(features: Features, states: &[(u16, u16)]) -> FakeDevice<DriverOk> {
     let queue_reset = states.iter().map(|&(reset, enabled)| QueueResetState { reset, enabled }).collect();
     let transport = FakeTransport { queue_reset, ..offering(features) };
@@ -121,11 +121,11 @@ fn a_queue_is_reset_once_both_its_registers_read_0() {
     assert_eq!(proof.queue(), queue(2));
     let look = QueueStep::Look(2);
     assert_eq!(device.transport().fake().queue_steps, [QueueStep::Reset(2), look, look, look, look]);
-    assert_eq!(device.transport().fake().statuses, [0, 1, 3, 11, 15], "the device goes on");
+    assert_eq!(device.transport().fake().statuses, [0, 1, 3, 11, 15], "the device keeps running");
 }
 
 #[test]
-fn a_queue_reset_that_does_not_end_is_given_up_in_bounded_time_and_says_what_was_read() {
+fn a_queue_reset_that_does_not_end_is_given_up_in_bounded_time_with_the_registers_read() {
     for last in [(1, 1), (1, 0), (0, 1), (7, 0)] {
         let mut device = running(RESETTABLE, &[last]);
         let error = device.reset_queue(queue(1), &FakePlatform::new()).unwrap_err();
@@ -137,7 +137,7 @@ fn a_queue_reset_that_does_not_end_is_given_up_in_bounded_time_and_says_what_was
 }
 
 #[test]
-fn a_clock_that_jumps_makes_no_finished_queue_reset_late() {
+fn a_clock_jump_does_not_make_a_finished_queue_reset_late() {
     let mut platform = FakePlatform::new();
     platform.tick = 10_000_000_000;
     assert!(running(RESETTABLE, &[(0, 0)]).reset_queue(queue(1), &platform).is_ok());

@@ -1,8 +1,8 @@
-//! The ladder: each mode is tried in its order, or the one that the caller names.
+//! The ladder: tries each mode in order, or only the one that the caller names.
 //!
-//! A step that fails is undone fully before the next: vectors given back, the device's vector registers at `NO_VECTOR`,
-//! the MSI-X table and the command register as they were found. All this happens before `DRIVER_OK`, while the device
-//! is silent.
+//! A failed step is undone fully before the next: it releases vectors, sets the device's vector registers to
+//! `NO_VECTOR`, and restores the MSI-X table and the command register. All this happens before `DRIVER_OK`, while the
+//! device is silent.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -23,8 +23,8 @@ struct Target<'a, P: Platform> {
     name: &'a str,
 }
 
-/// Gives a device and its `queues` interrupts: in the mode that is `forced`, or else in the first of the ladder that
-/// works. `name` is the device's, `virtio0`; vectors are named after it.
+/// Sets up interrupts for a device and its `queues`: in the `forced` mode, or else in the first of the ladder that
+/// works. `name` is the device's, such as `virtio0`; vectors are named after it.
 ///
 /// # Errors
 /// When the forced mode is not available, and why; or when there is no memory for any.
@@ -56,11 +56,11 @@ pub(in crate::virtio) fn find_vqs<P: Platform>(
             }
         }
     }
-    unreachable!("polling needs nothing that could be refused")
+    unreachable!("polling cannot be refused")
 }
 
 impl<P: Platform> Target<'_, P> {
-    /// Sets up one mode, or leaves everything as it was.
+    /// Sets up one mode, or changes nothing.
     fn attempt(
         &mut self,
         mode: InterruptMode,
@@ -71,7 +71,7 @@ impl<P: Platform> Target<'_, P> {
             InterruptMode::PerQueue | InterruptMode::Shared => self.message_signalled(interrupts),
             InterruptMode::Line => self.line(interrupts),
             InterruptMode::Polling => {
-                // Nobody would take the line back.
+                // Nothing would handle the line.
                 if let Attachment::Pci(PciAttachment { function, .. }) = self.attachment {
                     function.set_intx(self.platform.config(), false);
                 }
@@ -83,7 +83,7 @@ impl<P: Platform> Target<'_, P> {
 
     fn undo(&mut self, interrupts: &mut Interrupts<P::Registers>) {
         if interrupts.table.is_some() {
-            // No vector cannot be refused.
+            // `NO_VECTOR` cannot be refused.
             let _ = self.transport.set_config_vector(None);
             for queue in &interrupts.queues {
                 let _ = self.transport.set_queue_vector(queue.index, None);
@@ -134,7 +134,7 @@ impl<P: Platform> Target<'_, P> {
         Ok(())
     }
 
-    /// Has the next entry of the table raise a new vector, whose handler leaves `bits` by `note`.
+    /// Programs the next table entry with a new vector, whose handler records `bits` by `note`.
     fn add_vector(
         &mut self,
         interrupts: &mut Interrupts<P::Registers>,
@@ -174,7 +174,7 @@ impl<P: Platform> Target<'_, P> {
         Ok(msix)
     }
 
-    /// Tells the device which vector is for what: 0 for configuration changes, then the queues'.
+    /// Writes the device's vector registers: 0 for configuration changes, then the queues'.
     fn assign(&mut self, interrupts: &Interrupts<P::Registers>) -> Result<(), TransportError> {
         self.transport.set_config_vector(MsixVector::new(0))?;
         for (own, queue) in (1..).zip(&interrupts.queues) {

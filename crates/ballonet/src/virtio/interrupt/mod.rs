@@ -1,7 +1,6 @@
-//! The ladder of interrupt modes: a vector to each queue, one for all, the interrupt line, none.
+//! The ladder of interrupt modes: a vector per queue, one for all queues, the interrupt line, polling.
 //!
-//! [`Interrupts`] are what came of it; `ladder` tries the modes. A device that is no PCI function has its line, or
-//! none.
+//! `ladder` tries the modes; [`Interrupts`] is the result. An MMIO device has its line, or no interrupts.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -22,13 +21,13 @@ pub(super) use ladder::find_vqs;
 /// How a device interrupts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InterruptMode {
-    /// MSI-X, a vector for configuration changes and one for each queue.
+    /// MSI-X: one vector for configuration changes and one per queue.
     PerQueue,
-    /// MSI-X, a vector for configuration changes and one for all queues.
+    /// MSI-X: one vector for configuration changes and one for all queues.
     Shared,
-    /// The interrupt line; the ISR byte says what it was.
+    /// The interrupt line; the ISR byte reports the cause.
     Line,
-    /// Not at all: the driver looks by itself.
+    /// None: the driver polls.
     Polling,
 }
 
@@ -43,7 +42,7 @@ impl InterruptMode {
 }
 
 impl From<InterruptMode> for &'static str {
-    /// The word for it on a command line.
+    /// Its name on a command line.
     fn from(value: InterruptMode) -> Self {
         match value {
             InterruptMode::PerQueue => "msix",
@@ -66,10 +65,10 @@ pub enum InterruptError {
     /// The device has no MSI-X.
     #[display("{_0} has no MSI-X")]
     NoMsix(#[error(not(source))] DeviceAddress),
-    /// Its MSI-X cannot be used.
+    /// Its MSI-X is unusable.
     #[display("{_0}")]
     Msix(MsixError),
-    /// It does not decode memory, where its table is: a BAR of it has no address.
+    /// It does not decode memory, where its table is, because one of its BARs has no address.
     #[display("{_0} does not decode memory, where its MSI-X table is")]
     NotDecoded(#[error(not(source))] Bdf),
     /// Its table is too small.
@@ -79,7 +78,7 @@ pub enum InterruptError {
         function: Bdf,
         /// Entries in the table.
         entries: u16,
-        /// How many the mode takes.
+        /// Entries that the mode needs.
         needed: usize,
     },
     /// The table could not be mapped.
@@ -91,10 +90,10 @@ pub enum InterruptError {
     /// The platform gave a vector without a message to raise it.
     #[display("vector {_0} has no message")]
     NoMessage(#[error(not(source))] u32),
-    /// The device did not take a vector.
+    /// The device refused a vector.
     #[display("{_0}")]
     Refused(TransportError),
-    /// The queue has no vector that could be moved.
+    /// The queue has no vector of its own to move.
     #[display("queue {queue} has no vector of its own that could be moved: the device interrupts by {mode}")]
     NoQueueVector {
         /// The queue's name.
@@ -111,12 +110,12 @@ pub enum InterruptError {
     /// The function has no interrupt pin.
     #[display("{_0} has no interrupt pin")]
     NoPin(#[error(not(source))] Bdf),
-    /// There is no memory for what the mode takes.
+    /// There is no memory for the mode.
     #[display("{_0}")]
     Memory(OutOfMemory),
 }
 
-/// A queue that is to interrupt, and what to call its vector.
+/// A queue that interrupts, and the name of its vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueueName {
     /// The queue.
@@ -132,7 +131,7 @@ pub struct Interrupts<R> {
     mode: InterruptMode,
     events: EventsLease,
     queues: Vec<QueueName>,
-    /// With room for one more than there are queues.
+    /// Has room for one more than the queues.
     vectors: Vec<Vector>,
     table: Option<MsixTable<R>>,
     /// The PCI function whose line was turned on.
@@ -140,18 +139,18 @@ pub struct Interrupts<R> {
 }
 
 impl<R: Registers> Interrupts<R> {
-    /// None yet, for these queues.
+    /// No interrupts yet, for these queues.
     fn new(queues: Vec<QueueName>) -> Result<Self, OutOfMemory> {
         let (events, vectors) = (EventsLease::take()?, heap::vector(queues.len() + 1)?);
         Ok(Self { mode: InterruptMode::Polling, events, queues, vectors, table: None, line: None })
     }
 
-    /// Which mode.
+    /// The mode.
     pub fn mode(&self) -> InterruptMode {
         self.mode
     }
 
-    /// What the handlers leave.
+    /// The events that the handlers record.
     pub fn events(&self) -> &Events {
         &self.events
     }
@@ -161,27 +160,27 @@ impl<R: Registers> Interrupts<R> {
         &self.vectors
     }
 
-    /// The MSI-X table, in the modes that have one, to mask entries for a while.
+    /// The MSI-X table, in the modes that have one, to mask entries temporarily.
     pub fn table_mut(&mut self) -> Option<&mut MsixTable<R>> {
         self.table.as_mut()
     }
 
-    /// Takes what happened; everything may have where there are no interrupts.
+    /// Takes the recorded events; all events if there are no interrupts.
     pub fn take(&self) -> Pending {
         if self.mode == InterruptMode::Polling { Pending::ALL } else { Pending::take(&self.events) }
     }
 
-    /// Waits until none of the device's handlers is running. They can run again right after.
+    /// Waits until none of the device's handlers is running. They may run again right after.
     #[doc(alias = "synchronize_cbs")]
     #[doc(alias = "vp_synchronize_vectors")]
     pub fn synchronize<P: Platform<Registers = R>>(&self, platform: &mut P) {
         self.vectors.iter().for_each(|vector| platform.synchronize_vector(vector));
     }
 
-    /// Has the queue of this name interrupt another CPU. Where queues share a vector, all of them move.
+    /// Moves the interrupt of the queue with this name to another CPU. Queues that share a vector all move.
     ///
     /// # Errors
-    /// When the queue has no vector, or the platform cannot send it there; everything is then as before.
+    /// When the queue has no vector, or the platform cannot move it; nothing changes then.
     #[doc(alias = "set_vq_affinity")]
     #[doc(alias = "vp_set_vq_affinity")]
     pub fn set_queue_affinity<P: Platform<Registers = R>>(
@@ -195,7 +194,7 @@ impl<R: Registers> Interrupts<R> {
         let place = self.vectors.get_mut(usize::from(entry)).zip(self.table.as_mut()).zip(number);
         let ((vector, table), number) = place.ok_or(InterruptError::NoQueueVector { queue, mode: self.mode })?;
         let message = platform.set_vector_affinity(vector, cpu).map_err(InterruptError::Affinity)?;
-        // Masked while it changes; what is raised meanwhile is sent by the new message.
+        // Masked while it changes; an interrupt raised meanwhile uses the new message.
         table.program(number, message).map_err(InterruptError::Msix)?;
         vector.message = Some(message);
         table.unmask(number).map_err(InterruptError::Msix)
@@ -209,13 +208,13 @@ impl<R: Registers> Interrupts<R> {
         Some(platform.vector_affinity(vector))
     }
 
-    /// The entry of the MSI-X table that a queue raises, for when it is set up anew; `None` where it raises none.
+    /// The MSI-X table entry of a queue, to set the queue up again; `None` if it has none.
     pub fn queue_vector(&self, queue: QueueIndex) -> Option<MsixVector> {
         let name = self.queues.iter().find(|known| known.index == queue)?.name;
         MsixVector::new(self.entry_of(name)?)
     }
 
-    /// The entry of the MSI-X table that a queue raises. Entry 0 is for configuration changes.
+    /// The MSI-X table entry of a queue. Entry 0 is for configuration changes.
     fn entry_of(&self, queue: &str) -> Option<u16> {
         let position = self.queues.iter().position(|known| known.name == queue)?;
         match self.mode {
@@ -225,14 +224,14 @@ impl<R: Registers> Interrupts<R> {
         }
     }
 
-    /// Gives all vectors back and turns MSI-X off, or the line. The device has been reset, or was never started.
+    /// Releases all vectors and turns MSI-X or the line off. The device has been reset, or was never started.
     #[doc(alias = "del_vqs")]
     #[doc(alias = "vp_del_vqs")]
     pub(super) fn release<P: Platform<Registers = R>>(mut self, platform: &mut P) {
         self.clear(platform);
     }
 
-    /// The same, to go on in another mode.
+    /// As [`Interrupts::release`], but another mode can be set up afterwards.
     fn clear<P: Platform<Registers = R>>(&mut self, platform: &mut P) {
         if let Some(function) = self.line.take() {
             function.set_intx(platform.config(), false);

@@ -1,4 +1,4 @@
-//! The memory of a request, and the request that came back.
+//! The memory of a request, and its completion.
 
 use crate::virtio::spec::DescriptorFlags;
 
@@ -6,22 +6,21 @@ use crate::virtio::spec::DescriptorFlags;
 const NEXT: u16 = DescriptorFlags::NEXT.bits();
 const WRITE: u16 = DescriptorFlags::WRITE.bits();
 
-/// A contiguous piece of memory that the device reads or writes.
+/// A contiguous buffer that the device reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// Where it starts, as the device addresses memory.
+    /// Its device address.
     pub address: u64,
     /// Length in bytes, not 0.
     pub length: u32,
 }
 
-/// The memory of one request: what the device reads, then what it writes; in this order on the ring too, whatever the
-/// caller does (virtio 1.4, 2.7.4.2).
+/// The memory of one request. Readable segments precede writable ones on the ring, as required (virtio 1.4, 2.7.4.2).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Chain<'a> {
-    /// What the device reads.
+    /// Segments that the device reads.
     pub readable: &'a [Segment],
-    /// What the device writes.
+    /// Segments that the device writes.
     pub writable: &'a [Segment],
 }
 
@@ -36,7 +35,7 @@ impl<'a> Chain<'a> {
         Self { readable: &[], writable: segments }
     }
 
-    /// How many segments.
+    /// Number of segments.
     pub(crate) const fn len(&self) -> usize {
         self.readable.len() + self.writable.len()
     }
@@ -48,7 +47,7 @@ impl<'a> Chain<'a> {
 
     /// The segments with their descriptor flags: readable ones first, all but the last linked.
     pub(super) fn flagged(&self) -> impl Iterator<Item = (Segment, u16)> + use<'a> {
-        // By position, which costs a few instructions for each segment less than a chain of two iterators.
+        // Indexing takes a few instructions per segment less than two chained iterators.
         let (readable, writable, length) = (self.readable, self.writable, self.len());
         (0..length).filter_map(move |position| {
             let (segment, flags) = match readable.get(position) {
@@ -60,14 +59,15 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// A request that came back.
+/// A completed request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Completion<T> {
-    /// What went in with the request.
+    /// The token added with the request.
     pub token: T,
-    /// Bytes that the device wrote, from the start of the writable part; never more than that part has. All of it where
-    /// the device says nothing of a request, because it was done in order with a later one (`IN_ORDER`, 2.7.9).
+    /// Bytes that the device wrote from the start of the writable part, never more than that part has. With `IN_ORDER`,
+    /// a request completed by the used entry of a later one has no length: then it is the whole part (2.7.9).
     pub written: u32,
-    /// What the device said it wrote. More than [`Completion::written`] where it also counted what it read, as some do.
+    /// The length that the device reported. Some devices also count bytes read, so it may exceed
+    /// [`Completion::written`].
     pub claimed: u32,
 }

@@ -5,12 +5,12 @@ use derive_more::{Display, Error};
 /// Why a request could not be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum Refusal {
-    /// Too few free descriptors just now.
+    /// Too few descriptors are free at present.
     #[display("{needed} descriptors needed, {free} free")]
     Full {
-        /// How many it takes.
+        /// Descriptors needed.
         needed: usize,
-        /// How many are free.
+        /// Free descriptors.
         free: u16,
     },
     /// The request would never fit.
@@ -21,48 +21,48 @@ pub enum Refusal {
         /// The queue's size.
         size: u16,
     },
-    /// It has no segments, or one of them no bytes.
+    /// It has no segments, or an empty one.
     #[display("an empty chain or segment")]
     Empty,
-    /// All of it together must stay below 2^32 bytes (2.7.5.2).
+    /// Its total length is 2^32 bytes or more (2.7.5.2).
     #[display("a chain of {_0} bytes")]
     TooLarge(#[error(not(source))] u64),
     /// The device broke the queue's rules earlier.
-    #[display("the queue is out of use: {_0}")]
+    #[display("the queue is broken: {_0}")]
     Poisoned(QueueError),
 }
 
-/// A request that could not be added, with what it lends.
+/// A request that could not be added, with its token.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rejected<T> {
     /// Why.
     pub reason: Refusal,
-    /// What went in.
+    /// The token passed in.
     pub token: T,
 }
 
-/// How a device broke the rules of a queue. From then on the queue is out of use until the device is reset.
+/// How a device broke the rules of a queue. The queue is then unusable until the device is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum QueueError {
-    /// The used index went further than there are requests outstanding, or back.
+    /// The used index advanced by more than the outstanding requests, or went back.
     #[display("used index {index} is {advance} past the last one, with {outstanding} requests outstanding")]
     UsedIndex {
         /// The index.
         index: u16,
-        /// How far it went, modulo 2^16.
+        /// How far it advanced, modulo 2^16.
         advance: u16,
-        /// How many requests are outstanding.
+        /// Outstanding requests.
         outstanding: u16,
     },
-    /// A descriptor whose request the device has not finished no longer says that it is available. Packed queues only.
-    #[display("descriptor {offset} has flags {flags:#06x}, which are neither of an available nor of a used one")]
+    /// A descriptor in flight has flags that are neither available nor used. Packed queues only.
+    #[display("descriptor {offset} has flags {flags:#06x}, neither available nor used")]
     UsedFlags {
         /// The descriptor's offset in the ring.
         offset: u16,
         /// Its flags.
         flags: u16,
     },
-    /// An entry names a descriptor, or in a packed queue a buffer id, that the queue does not have.
+    /// A used entry names a descriptor (in a packed queue, a buffer ID) that the queue does not have.
     #[display("used descriptor {id} of a queue of {size}")]
     UsedId {
         /// The descriptor.
@@ -70,30 +70,30 @@ pub enum QueueError {
         /// The queue's size.
         size: u16,
     },
-    /// An entry names a descriptor that heads no outstanding request.
+    /// A used entry names a descriptor that heads no outstanding request.
     #[display("used descriptor {id} heads no outstanding request")]
     NotOutstanding {
         /// The descriptor.
         id: u16,
     },
-    /// An entry ends more requests than the used index says are done, though it is to end them in order (`IN_ORDER`).
-    #[display("used descriptor {id} ends {requests} requests in order, where the used index announces {most}")]
+    /// `IN_ORDER`: a used entry completes more requests than the used index announces.
+    #[display("used descriptor {id} completes {requests} requests in order, but the used index announces {most}")]
     OutOfOrder {
         /// The last request's first descriptor.
         id: u16,
-        /// It, and the requests before it that are outstanding.
+        /// Number of requests that it completes: itself and the outstanding ones before it.
         requests: u16,
-        /// How many are done at most.
+        /// Number that the used index announces.
         most: u16,
     },
-    /// An entry claims more bytes than the request has.
+    /// A used entry claims more bytes than the request has.
     #[display("descriptor {id}: {length} bytes used of a request that allows {limit}")]
     UsedLength {
         /// The request's first descriptor.
         id: u16,
         /// The bytes claimed.
         length: u32,
-        /// The most there could be.
+        /// The largest valid length.
         limit: u32,
     },
 }

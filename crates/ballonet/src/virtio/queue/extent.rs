@@ -1,17 +1,17 @@
-//! How much memory a chain lends to the device, and whether a queue may carry it at all.
+//! The size of a chain's memory, and whether a queue may carry it.
 
 use super::chain::{Chain, Segment};
 use super::error::Refusal;
 use super::options::UsedLength;
 
-/// How many bytes of a request the device may read and write; less than 2^32 in all.
+/// Bytes of a request that the device may read and write; less than 2^32 in total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) readable: u32,
     pub(super) writable: u32,
 }
 
-/// How many bytes there are in all; `None` if a segment has none.
+/// Total length in bytes; `None` if a segment is empty.
 #[inline]
 fn sum(segments: &[Segment]) -> Option<u64> {
     let mut sum = 0;
@@ -26,7 +26,7 @@ fn sum(segments: &[Segment]) -> Option<u64> {
 }
 
 impl Extent {
-    /// The extent of a chain that is to take `needed` of the `free` descriptors of a queue of `size`.
+    /// The extent of a chain that takes `needed` of the `free` descriptors of a queue of `size`.
     #[inline]
     pub(super) fn check(chain: &Chain<'_>, needed: usize, free: u16, size: u16) -> Result<Self, Refusal> {
         let length = chain.len();
@@ -46,7 +46,7 @@ impl Extent {
         }
     }
 
-    /// The most bytes that the device may say it used.
+    /// The largest used length that is valid.
     #[inline]
     pub(super) const fn limit(self, used: UsedLength) -> u32 {
         match used {

@@ -7,7 +7,7 @@ use super::split::{Alignment, SplitLayout};
 use crate::virtio::spec::Features;
 use crate::virtio::transport_kind::TransportKind;
 
-/// How queues are laid out in memory; the same for all queues of a device.
+/// The memory format of a device's queues; the same for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum RingFormat {
     /// Three areas: descriptor table, available ring, used ring (2.7).
@@ -19,14 +19,14 @@ pub enum RingFormat {
 }
 
 impl RingFormat {
-    /// The format that goes with the features that driver and device agreed on.
+    /// The format for the negotiated features.
     pub(crate) const fn of(features: Features) -> Self {
         if features.contains(Features::RING_PACKED) { Self::Packed } else { Self::Split }
     }
 }
 
 impl From<RingFormat> for &'static str {
-    /// The word for it: `split` or `packed`.
+    /// Its name: `split` or `packed`.
     fn from(value: RingFormat) -> Self {
         match value {
             RingFormat::Split => "split",
@@ -39,7 +39,7 @@ impl From<RingFormat> for &'static str {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingLayout(pub(super) FormatLayout);
 
-/// The same by format.
+/// A [`RingLayout`], by format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FormatLayout {
     Split(SplitLayout),
@@ -47,8 +47,8 @@ pub(super) enum FormatLayout {
 }
 
 impl RingLayout {
-    /// The largest queue of at most `most` entries; for a modern device. Split queues have a power of two. `None` if
-    /// `most` is 0.
+    /// The largest queue of at most `most` entries, for a modern device. The size of a split queue is a power of two.
+    /// `None` if `most` is 0.
     pub(crate) fn fitting(format: RingFormat, most: u16) -> Option<Self> {
         let layout = match format {
             RingFormat::Split => {
@@ -59,9 +59,8 @@ impl RingLayout {
         layout.map(Self)
     }
 
-    /// The layout of a queue for which a device says `size`, in the format of the accepted `features`, of at most
-    /// `limit` entries. The queue of a legacy device on PCI has that size and no other. `None` where there is no such
-    /// queue.
+    /// The layout of a queue of at most `limit` entries in the format of the accepted `features`, where the device
+    /// reports `size`. A legacy PCI device's queue has exactly `size` entries. `None` if no queue fits.
     pub fn for_device(transport: TransportKind, features: Features, size: u16, limit: u16) -> Option<Self> {
         let most = size.min(limit.max(1));
         let legacy = |size| SplitLayout::new(size, Alignment::Legacy).map(|layout| Self(FormatLayout::Split(layout)));
@@ -80,7 +79,7 @@ impl RingLayout {
         }
     }
 
-    /// Size of the queue's memory, and what it is aligned to, in bytes.
+    /// Size and alignment of the queue's memory, in bytes.
     pub(super) const fn memory(self) -> (usize, usize) {
         match self.0 {
             FormatLayout::Split(layout) => (layout.bytes(), layout.align()),
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn split_queues_take_a_power_of_two_of_what_the_device_offers_and_packed_ones_all() {
+    fn split_queues_round_the_offered_size_down_to_a_power_of_two_and_packed_ones_use_it_all() {
         let size = |format, most| RingLayout::fitting(format, most).map(RingLayout::size);
         for (most, split, packed) in [
             (0, None, None),

@@ -1,29 +1,29 @@
-//! The ids of a queue: which are free, and which a request has.
+//! The IDs of a queue: the free ones, and those of each request.
 //!
-//! In a split queue an id is a descriptor, and a chain has one for each of its own; in a packed queue it names a
-//! buffer, and a chain has a single one.
+//! In a split queue an ID is a descriptor index, and a chain has one per descriptor; in a packed queue it is a buffer
+//! ID, and a chain has just one.
 
 use alloc::boxed::Box;
 
 use crate::bus::OutOfMemory;
 use crate::bus::heap;
 
-/// The ids of a queue, each linked to another.
+/// The IDs of a queue, linked in lists.
 ///
-/// They are handed out from the head of a list and go back to it, whatever comes back first. With `IN_ORDER` nothing is
-/// ever relinked: ids go round from 0 (virtio 1.4, 2.7.5), and what was handed out first comes back first.
+/// They are taken from the head of the free list and returned to it, in any order. With `IN_ORDER` nothing is ever
+/// relinked: IDs cycle from 0 (virtio 1.4, 2.7.5) and return in the order in which they were taken.
 #[derive(Debug)]
 pub(super) struct Ids {
-    /// The next id of the chain, or of the free list.
+    /// The next ID of the chain, or of the free list.
     next: Box<[u16]>,
     free_head: u16,
     in_order: bool,
-    /// `IN_ORDER`: the first id of the request that comes back next.
+    /// `IN_ORDER`: the first ID of the request that completes next.
     oldest: u16,
 }
 
 impl Ids {
-    /// `size` ids, all free.
+    /// `size` IDs, all free.
     ///
     /// # Errors
     /// When there is no memory for them.
@@ -32,18 +32,18 @@ impl Ids {
         Ok(Self { next, free_head: 0, in_order, oldest: 0 })
     }
 
-    /// The id that is handed out next. Meaningful while one is free, which the queue sees to.
+    /// The next ID to be taken. Valid only while one is free, which the queue ensures.
     #[inline]
     pub(super) fn free_head(&self) -> u16 {
         self.free_head
     }
 
-    /// `IN_ORDER`: the first id of the request that comes back next. Meaningful while one is in flight.
+    /// `IN_ORDER`: the first ID of the request that completes next. Valid only while one is in flight.
     pub(super) fn oldest(&self) -> u16 {
         self.oldest
     }
 
-    /// Hands out an id. One is free, which the queue sees to. It stays linked to the one that is handed out next.
+    /// Takes an ID. The queue ensures that one is free. It stays linked to the next one taken.
     #[inline]
     pub(super) fn claim(&mut self) -> u16 {
         let id = self.free_head;
@@ -51,7 +51,7 @@ impl Ids {
         id
     }
 
-    /// Takes back the ids from `first` to `last`, linked as they were handed out.
+    /// Frees the IDs from `first` to `last`, still linked as they were taken.
     #[inline]
     pub(super) fn release(&mut self, first: u16, last: u16) {
         if self.in_order {
@@ -63,7 +63,7 @@ impl Ids {
     }
 }
 
-/// A value for each of `size` ids. How many there are a legacy device says, so that running out of memory is an error.
+/// A value per ID. A legacy device chooses `size`, so running out of memory is an error.
 pub(super) fn boxed<T>(size: u16, value: impl FnMut(u16) -> T) -> Result<Box<[T]>, OutOfMemory> {
     let mut values = heap::vector(size.into())?;
     values.extend((0..size).map(value));

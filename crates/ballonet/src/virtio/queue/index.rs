@@ -1,8 +1,8 @@
-//! Which queue it is, and where it lies in memory.
+//! A queue's number, and its addresses.
 
 use derive_more::Display;
 
-/// The number of a queue: 0 to 30, as many as `super::Events` can tell apart and more than a balloon has.
+/// The number of a queue: 0 to 30, since `super::Events` has 31 bits for queues. A balloon has fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
 pub struct QueueIndex(u16);
 
@@ -26,16 +26,16 @@ impl QueueIndex {
     }
 }
 
-/// Where a queue's three areas are, as the device addresses memory.
+/// The device addresses of a queue's three areas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueAddresses {
     /// The descriptor table, or the descriptor ring of a packed queue.
     #[doc(alias = "queue_desc")]
     pub descriptors: u64,
-    /// What the driver writes: the available ring, or its event suppression structure.
+    /// The driver area: the available ring, or its event suppression structure.
     #[doc(alias = "queue_driver")]
     pub driver: u64,
-    /// What the device writes: the used ring, or its event suppression structure.
+    /// The device area: the used ring, or its event suppression structure.
     #[doc(alias = "queue_device")]
     pub device: u64,
 }

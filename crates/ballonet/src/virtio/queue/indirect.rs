@@ -1,4 +1,5 @@
-//! Tables of descriptors outside of the queue, to which a single descriptor of it points (virtio 1.4, 2.7.5.3, 2.8.19).
+//! Indirect descriptor tables: one descriptor in the queue points to a whole table outside of it (virtio 1.4, 2.7.5.3,
+//! 2.8.19).
 
 use super::chain::Segment;
 use super::options::QueueOptions;
@@ -10,13 +11,13 @@ use crate::virtio::spec::Descriptor;
 #[derive(Debug)]
 pub(super) struct Tables<M> {
     memory: M,
-    /// Descriptors in each of them.
+    /// Descriptors per table.
     entries: u16,
 }
 
 impl<M: DmaMemory> Tables<M> {
-    /// The tables of a queue of `size`, if the options ask for any. Where there is no memory for them, chains go
-    /// without.
+    /// The tables of a queue of `size`, if the options ask for them. Without memory for them, chains go into the queue
+    /// directly.
     pub(super) fn allocate<P>(platform: &mut P, size: u16, options: QueueOptions) -> Option<Self>
     where
         P: Platform<Memory = M>,
@@ -28,22 +29,22 @@ impl<M: DmaMemory> Tables<M> {
         }
     }
 
-    /// Size of all tables in bytes. Tables of fewer than two descriptors would be of no use.
+    /// Size of all tables in bytes. Tables of fewer than two descriptors would be useless.
     fn bytes(size: u16, entries: u16) -> usize {
         if entries < 2 { 0 } else { usize::from(size) * usize::from(entries) * size_of::<Descriptor>() }
     }
 
-    /// Whether a chain of this many descriptors goes through a table.
+    /// Whether a chain of `length` descriptors goes through a table.
     pub(super) fn carry(&self, length: usize) -> bool {
         length >= 2 && length <= usize::from(self.entries)
     }
 
-    /// Offset of an entry of the table with this number.
+    /// Offset of an entry of a table.
     pub(super) fn entry(&self, table: u16, position: usize) -> usize {
         (usize::from(table) * usize::from(self.entries) + position) * size_of::<Descriptor>()
     }
 
-    /// Where the device finds the first `length` entries of a table.
+    /// The segment of the first `length` entries of a table.
     pub(super) fn segment(&self, table: u16, length: usize) -> Segment {
         let address = self.memory.device_address() + self.entry(table, 0) as u64;
         // A chain that a table carries has at most 65535 descriptors of 16 bytes.
@@ -55,7 +56,7 @@ impl<M: DmaMemory> Tables<M> {
         &mut self.memory
     }
 
-    /// The memory of all tables, which the device no longer knows.
+    /// The memory of all tables, which the device no longer uses.
     pub(super) fn into_memory(self) -> M {
         self.memory
     }

@@ -1,26 +1,26 @@
-//! What negotiation settles for a queue, and what a kick carries.
+//! A queue's options after negotiation, and the contents of a kick.
 
 use crate::virtio::spec::Features;
 use crate::virtio::transport_kind::TransportKind;
 
-/// How a queue is to work, whatever its layout.
+/// A queue's options, independent of its layout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueOptions {
     /// `EVENT_IDX` was negotiated.
     pub event_idx: bool,
-    /// `IN_ORDER` was negotiated: the device is done with requests in the order in which it was shown them, and may say
-    /// so of several at a time (2.7.9, 2.8.9).
+    /// `IN_ORDER` was negotiated: the device completes requests in the order in which they were made available,
+    /// possibly several with one used entry (2.7.9, 2.8.9).
     pub in_order: bool,
-    /// `INDIRECT_DESC` was negotiated, and chains of two to this many segments go through a table of their own, so that
-    /// they take one descriptor of the queue. 0 and 1: none do.
+    /// With `INDIRECT_DESC`: chains of two to this many segments go through a table, so that they take one descriptor
+    /// of the queue. 0 and 1: none do.
     pub indirect_entries: u16,
-    /// What a used length may say. What a completion says was written is bounded in any case.
+    /// Which used lengths are valid. [`super::Completion::written`] is bounded in any case.
     pub used_length: UsedLength,
 }
 
 impl QueueOptions {
-    /// The options of a queue after negotiation. Tables of up to `indirect_entries` descriptors are used where the
-    /// device accepted them; a legacy device's lengths are ignored.
+    /// The options of a queue after negotiation. Tables of up to `indirect_entries` descriptors are used if
+    /// `INDIRECT_DESC` was negotiated; a legacy device's lengths are ignored.
     pub(crate) fn for_device(
         transport: TransportKind,
         features: Features,
@@ -36,22 +36,22 @@ impl QueueOptions {
     }
 }
 
-/// What a device may say of how many bytes it used of a request.
+/// Which used lengths a device may report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UsedLength {
-    /// How many it wrote, as the specification has it (2.7.8.2).
+    /// The bytes written, as specified (2.7.8.2).
     #[default]
     Strict,
-    /// Also how many it read and wrote, as some devices do.
+    /// Also the sum of bytes read and written, as some devices report.
     Lenient,
     /// Anything: a legacy device's length may mean nothing (2.7.8.3).
     Ignored,
 }
 
-/// What a kick tells the device.
+/// The contents of a kick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kick {
-    /// How far the driver has got, as the upper half of a kick that carries it (`NOTIFICATION_DATA`, 4.1.5.2): the
-    /// available index of a split queue; `next_off` and, as the top bit, `next_wrap` of a packed one.
+    /// The driver's progress, which is the upper half of a kick with `NOTIFICATION_DATA` (4.1.5.2): the available index
+    /// of a split queue; `next_off` and, as the top bit, `next_wrap` of a packed one.
     pub progress: u16,
 }

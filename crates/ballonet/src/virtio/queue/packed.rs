@@ -2,13 +2,13 @@
 //!
 //! One ring of descriptors for both directions. The driver makes a chain available by writing its descriptors in ring
 //! order, with the wrap counter of the lap in their flags; the device returns it by a single used descriptor, written
-//! over the first one that it has not returned yet, and goes on behind as many descriptors as the chain had. A bit of
-//! the flags tells laps apart, so there is no index; chains are told apart by a buffer id. With `IN_ORDER` one used
-//! descriptor may stand for several chains, and the device goes on behind all of them.
+//! over the first one that it has not returned yet, and skips as many descriptors as the chain had. A flag bit
+//! distinguishes laps, so there is no index; a buffer ID identifies the chain. With `IN_ORDER` one used descriptor may
+//! complete several chains, and the device skips all their descriptors.
 //!
-//! As in the split queue, all that the device could have tampered with is kept in a private shadow: the length of each
-//! chain, free ids, both positions. Of the shared memory only used descriptors and the device's event suppression
-//! structure are read.
+//! As in the split queue, everything that the device could tamper with is kept in a private shadow: the length of each
+//! chain, free IDs, both positions. The driver reads only used descriptors and the device's event suppression structure
+//! from shared memory.
 
 use super::chain::{Chain, Segment};
 use super::error::QueueError;
@@ -35,7 +35,7 @@ const NEXT: u16 = DescriptorFlags::NEXT.bits();
 const WRITE: u16 = DescriptorFlags::WRITE.bits();
 const INDIRECT: u16 = DescriptorFlags::INDIRECT.bits();
 
-/// The memory of a packed virtqueue, and the positions in it.
+/// The memory of a packed virtqueue, and both sides' positions in it.
 #[derive(Debug)]
 pub(super) struct PackedRing<M> {
     areas: Areas<M>,
@@ -43,19 +43,19 @@ pub(super) struct PackedRing<M> {
     in_order: bool,
     /// Where the next chain goes.
     added: Position,
-    /// The first descriptor that the device does not see yet: it must not look further than that.
+    /// The first descriptor that the device does not see yet.
     published: Position,
-    /// The flags of that descriptor, once there is a chain.
+    /// The flags for that descriptor, once it heads a chain.
     held_back: Option<u16>,
-    /// Where the device returns the next chain.
+    /// Where the next used descriptor is expected.
     popped: Position,
     /// The interrupt suppression last written for the device.
     wish: Suppression,
 }
 
 impl<M: DmaMemory> PackedRing<M> {
-    /// Finishes a chain by the flags of its head. Those of the first chain that the device has not seen are held back
-    /// until it is published, and with them all later chains: the device takes chains in the order of the ring.
+    /// Finishes a chain by writing its head's flags. For the first unpublished chain they are held back until
+    /// `publish`, which also hides all later chains: the device takes chains in ring order.
     #[inline]
     fn write_head(&mut self, head: Position, flags: u16) {
         if self.held_back.is_none() {
@@ -65,13 +65,13 @@ impl<M: DmaMemory> PackedRing<M> {
         }
     }
 
-    /// Descriptors that the device may return, from where it returns the next chain.
+    /// Number of published descriptors that the device has not returned.
     #[inline]
     fn in_reach(&self) -> u32 {
         self.published.since(self.popped, self.size())
     }
 
-    /// The flags of the descriptor `ahead` of where the next chain is returned, if it is a used one.
+    /// The flags of the descriptor `ahead` of the next expected used one, if it is used.
     fn used_flags(&self, ahead: u16) -> Result<Option<u16>, QueueError> {
         let position = self.popped.advance(ahead, self.size());
         let flags = self.areas.flags(position.offset());
@@ -81,8 +81,8 @@ impl<M: DmaMemory> PackedRing<M> {
         self.unused(ahead, position, flags).map(|()| None)
     }
 
-    /// Whether a descriptor that is not a used one may be what its flags say: within reach the driver has made every
-    /// descriptor of this lap available.
+    /// Fails if a descriptor that is not used has impossible flags: within reach, the driver has made every descriptor
+    /// of this lap available.
     fn unused(&self, ahead: u16, position: Position, flags: u16) -> Result<(), QueueError> {
         if u32::from(ahead) < self.in_reach() && !position.is_of_this_lap(flags) {
             return Err(QueueError::UsedFlags { offset: position.offset(), flags });
@@ -90,8 +90,8 @@ impl<M: DmaMemory> PackedRing<M> {
         Ok(())
     }
 
-    /// How far ahead the descriptor is by which the device has returned `completions` more chains, if all are of
-    /// average length; it returns that one some time in any case.
+    /// How far ahead the used descriptor of the `completions`th next chain lies, if all chains have average length; the
+    /// device passes that descriptor in any case.
     fn distance<T>(&self, completions: u16, shadow: &Shadow<T>) -> u16 {
         let taken = self.size() - shadow.free();
         (completions - 1) * (taken / shadow.outstanding().max(1))
@@ -117,7 +117,7 @@ impl<M: DmaMemory> PackedRing<M> {
             published: Position::START,
             held_back: None,
             popped: Position::START,
-            // What zeroed memory says.
+            // As in zeroed memory.
             wish: Suppression::Enable,
         }
     }
@@ -150,7 +150,7 @@ impl<M: DmaMemory> PackedRing<M> {
             self.added = here.advance(1, size);
         }
         self.write_head(head, head_flags);
-        // No longer than the queue: that was checked.
+        // Checked to be no longer than the queue.
         DescriptorSpan { id, last: id, descriptors: chain.len() as u16 }
     }
 
@@ -161,7 +161,7 @@ impl<M: DmaMemory> PackedRing<M> {
         self.write_head(head, INDIRECT | head.available());
     }
 
-    /// In a table the order is that of its entries, and WRITE is the one flag that they may have (2.8.19).
+    /// In a table the entries are in order, and WRITE is the only flag allowed (2.8.19).
     #[inline]
     pub(super) fn write_table(tables: &mut M, offset: usize, chain: &Chain<'_>) {
         for (position, (segment, flags)) in chain.flagged().enumerate() {
@@ -187,7 +187,7 @@ impl<M: DmaMemory> PackedRing<M> {
         Kick { progress: self.published.word() }
     }
 
-    /// A used descriptor does not say how many chains it stands for: as many as are outstanding, at most.
+    /// A used descriptor does not tell how many chains it completes, so the limit is `u16::MAX`: all outstanding ones.
     #[inline]
     pub(super) fn used(&self) -> Result<Option<(Used, u16)>, QueueError> {
         let offset = self.popped.offset();
@@ -197,8 +197,8 @@ impl<M: DmaMemory> PackedRing<M> {
         }
         barrier::observe();
         let (id, length) = self.areas.used(offset);
-        // Without WRITE the length is reserved (2.8.7), but there are devices that never set WRITE and mean the length:
-        // it counts where it can be true.
+        // Without WRITE the length is reserved (2.8.7), but some devices never set WRITE and still report the length:
+        // it counts if it is plausible.
         let length = if flags & WRITE != 0 { Length::Said(length) } else { Length::Perhaps(length) };
         Ok(Some((Used { id: id.into(), length }, u16::MAX)))
     }
@@ -216,7 +216,7 @@ impl<M: DmaMemory> PackedRing<M> {
         });
     }
 
-    /// The device writes one used descriptor for each chain or batch, so the way leads from one to the next.
+    /// The device writes one used descriptor per chain or batch, so this walks from one to the next.
     pub(super) fn is_done<T>(&self, completions: u16, batched: Option<Used>, shadow: &Shadow<T>) -> bool {
         let distance = self.distance(completions, shadow);
         let Ok(mut ahead) = batched.map_or(Ok(0), |used| shadow.span(used.id)) else { return true };
@@ -230,7 +230,7 @@ impl<M: DmaMemory> PackedRing<M> {
             let id = u32::from(self.areas.used(offset).0);
             let end = if self.in_order { shadow.span(id) } else { shadow.descriptors(id).map(|count| ahead + count) };
             match end {
-                // An id that was passed already leads nowhere.
+                // An ID that the walk has passed already would loop.
                 Ok(end) if end > ahead => ahead = end,
                 _ => return true,
             }

@@ -1,16 +1,16 @@
-//! Proof that a device has let go of memory. Only with it does a queue give back what the device never finished.
+//! Proof that a device no longer uses memory. Only with it does a queue return unfinished requests.
 
 use core::fmt;
 
 use super::index::QueueIndex;
 
-/// Proof that the device uses some of its queues no more: [`Quiesced`] for all of them, [`QueueQuiesced`] for one.
+/// Proof that the device no longer uses some of its queues: [`Quiesced`] for all of them, [`QueueQuiesced`] for one.
 pub trait Stopped: fmt::Debug + sealed::Sealed {
-    /// Whether it is proof for this queue.
+    /// Whether it covers this queue.
     fn covers(&self, queue: QueueIndex) -> bool;
 }
 
-/// Proof that the device has let go of all memory: it was reset, or is not there any more.
+/// Proof that the device no longer uses any memory: it was reset, or is gone.
 #[derive(Debug)]
 pub struct Quiesced(());
 
@@ -27,8 +27,8 @@ impl Stopped for Quiesced {
     }
 }
 
-/// Proof that the device has let go of the memory of one queue, and of what was in flight there: the queue was reset
-/// (virtio 1.4, 2.6.1). The queue is put to use again only by giving this up.
+/// Proof that the device no longer uses the memory of one queue and its requests: the queue was reset (virtio 1.4,
+/// 2.6.1). Enabling the queue again consumes the proof.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a queue that was reset is idle until it is enabled again"]
 pub struct QueueQuiesced(QueueIndex);
@@ -44,7 +44,7 @@ impl QueueQuiesced {
         self.0
     }
 
-    /// Gives the proof up: the queue is about to be used again.
+    /// Consumes the proof: the queue is about to be enabled again.
     pub(in crate::virtio) fn spend(self) -> QueueIndex {
         self.0
     }

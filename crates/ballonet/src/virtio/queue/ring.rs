@@ -1,4 +1,4 @@
-//! The ring of a queue, in one of the formats: its shared memory, and how far each side has got in it.
+//! The ring of a queue, in either format: its shared memory, and both sides' progress in it.
 
 use super::chain::{Chain, Segment};
 use super::error::QueueError;
@@ -18,7 +18,7 @@ pub(super) enum Ring<M> {
     Packed(PackedRing<M>),
 }
 
-/// Carries an operation out on the ring that it is.
+/// Dispatches an operation by format.
 macro_rules! either {
     ($any:expr, $ring:ident => $operation:expr) => {
         match $any {
@@ -48,18 +48,18 @@ impl<M: DmaMemory> Ring<M> {
         either!(self, ring => ring.addresses())
     }
 
-    /// The memory, which the device no longer knows.
+    /// The memory, which the device no longer uses.
     pub(super) fn into_memory(self) -> M {
         either!(self, ring => ring.into_memory())
     }
 
-    /// Writes a chain into descriptors of the ring, for which there is room. The device does not see it yet.
+    /// Writes a chain into descriptors of the ring; there must be room. The device does not see it yet.
     #[inline]
     pub(super) fn add_chain(&mut self, chain: &Chain<'_>, ids: &mut Ids) -> DescriptorSpan {
         either!(self, ring => ring.add_chain(chain, ids))
     }
 
-    /// Writes a single descriptor of this id that points to a table. The device does not see it yet.
+    /// Writes a single descriptor with this ID that points to a table. The device does not see it yet.
     #[inline]
     pub(super) fn add_table(&mut self, id: u16, table: Segment) {
         either!(self, ring => ring.add_table(id, table));
@@ -74,18 +74,18 @@ impl<M: DmaMemory> Ring<M> {
         }
     }
 
-    /// Shows all chains to the device. `Some` if it wants to be kicked for them.
+    /// Makes all chains available to the device. `Some` if it wants a kick.
     #[inline]
     pub(super) fn publish(&mut self) -> Option<Kick> {
         either!(self, ring => ring.publish())
     }
 
-    /// A kick for what the device has been shown, whether it wants one or not.
+    /// A kick for the published chains, whether the device wants one or not.
     pub(super) fn kick(&self) -> Kick {
         either!(self, ring => ring.kick())
     }
 
-    /// What the device says next, if it says anything, and the most requests that it can have finished by that.
+    /// The next used entry, if there is one, and the most requests that it may complete.
     #[inline]
     pub(super) fn used<T>(&self, shadow: &Shadow<T>) -> Result<Option<(Used, u16)>, QueueError> {
         match self {
@@ -94,7 +94,7 @@ impl<M: DmaMemory> Ring<M> {
         }
     }
 
-    /// A request of this many descriptors came back.
+    /// Advances past a completed request of this many descriptors.
     #[inline]
     pub(super) fn pop(&mut self, descriptors: u16) {
         match self {
@@ -111,8 +111,8 @@ impl<M: DmaMemory> Ring<M> {
         }
     }
 
-    /// Whether `completions` more requests, `batched` among them, are done already. Also where the device broke the
-    /// rules, which popping will name.
+    /// Whether `completions` more requests, including `batched`, are done already. Also `true` if the device broke the
+    /// rules, so that the next `pop` reports it.
     pub(super) fn is_done<T>(&self, completions: u16, batched: Option<Used>, shadow: &Shadow<T>) -> bool {
         match self {
             Self::Split(ring) => ring.is_done(completions, shadow),

@@ -1,5 +1,5 @@
-//! What a queue knows of its requests in flight: kept where the device cannot write, so that what the device says can
-//! be held against it.
+//! A queue's private record of its requests in flight. The device cannot write it, so used entries are checked against
+//! it.
 
 use alloc::boxed::Box;
 
@@ -13,48 +13,48 @@ use crate::bus::OutOfMemory;
 /// Where a request is on the ring.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DescriptorSpan {
-    /// The id that stands for it.
+    /// The ID that identifies it.
     pub(super) id: u16,
-    /// The last of its ids, linked from the first, so that all are freed in one step.
+    /// The last of its IDs, linked from the first, so that all are freed in one step.
     pub(super) last: u16,
-    /// How many descriptors of the queue it takes.
+    /// Number of queue descriptors that it takes.
     pub(super) descriptors: u16,
 }
 
-/// What the device says of a request that it is done with.
+/// A used entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Used {
-    /// The request's id.
+    /// The request's ID.
     pub(super) id: u32,
-    /// How many bytes it used.
+    /// Its used length.
     pub(super) length: Length,
 }
 
-/// What is said of how many bytes were used.
+/// A used length.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Length {
-    /// So many.
+    /// Reported.
     Said(u32),
-    /// So many, if that can be true; else it means nothing.
+    /// Reported, but counts only if it is plausible.
     Perhaps(u32),
-    /// Nothing: then the device has used them all (2.7.9).
+    /// Not reported: the device has used the whole buffer (2.7.9).
     Unsaid,
 }
 
 /// A request in flight.
 #[derive(Debug)]
 struct InFlight<T> {
-    /// Its number in the order of addition.
+    /// Its sequence number.
     number: u64,
-    /// How many descriptors were ever taken by then, its own included.
+    /// Total descriptors ever taken, up to and including its own.
     end: u64,
-    /// What the driver lends with it.
+    /// The driver's token.
     token: T,
     extent: Extent,
     place: DescriptorSpan,
 }
 
-/// The requests in flight, the free ids and the free descriptors of a queue.
+/// The requests in flight, the free IDs and the free descriptors of a queue.
 #[derive(Debug)]
 pub(super) struct Shadow<T> {
     pub(super) ids: Ids,
@@ -64,14 +64,14 @@ pub(super) struct Shadow<T> {
     outstanding: u16,
     /// Requests ever added.
     added: u64,
-    /// How many of them the device has been shown.
+    /// How many of them are published.
     published: u64,
     /// Descriptors ever taken.
     taken: u64,
 }
 
 impl<T> Shadow<T> {
-    /// With `size` ids and descriptors, all free.
+    /// With `size` IDs and descriptors, all free.
     ///
     /// # Errors
     /// When there is no memory for them.
@@ -87,15 +87,15 @@ impl<T> Shadow<T> {
         })
     }
 
-    /// How many requests are in flight, shown to the device or not.
+    /// Number of requests in flight, published or not.
     pub(super) fn outstanding(&self) -> u16 {
         self.outstanding
     }
 
-    /// How many of them the device has been shown.
+    /// How many of them are published.
     #[inline]
     pub(super) fn shown(&self) -> u16 {
-        // No more were added since than are in flight, unless the queue was drained.
+        // The unpublished ones are all in flight, unless the queue was drained.
         self.outstanding.saturating_sub((self.added - self.published) as u16)
     }
 
@@ -104,7 +104,7 @@ impl<T> Shadow<T> {
         self.free
     }
 
-    /// Puts a request where its ids and descriptors have been taken.
+    /// Records a request whose IDs and descriptors have been taken.
     #[inline]
     pub(super) fn put(&mut self, token: T, extent: Extent, place: DescriptorSpan) {
         self.free -= place.descriptors;
@@ -115,13 +115,13 @@ impl<T> Shadow<T> {
         self.outstanding += 1;
     }
 
-    /// All requests have been shown to the device.
+    /// Records that all requests have been published.
     #[inline]
     pub(super) fn publish(&mut self) {
         self.published = self.added;
     }
 
-    /// The request that the device names by `id`: one that it has been shown.
+    /// The published request with this ID.
     #[inline]
     fn get(&self, id: u32) -> Result<&InFlight<T>, QueueError> {
         let size = self.requests.len() as u16;
@@ -131,28 +131,27 @@ impl<T> Shadow<T> {
         }
     }
 
-    /// How many descriptors the request takes that the device names by `id`.
+    /// Number of descriptors of the request with this ID.
     pub(super) fn descriptors(&self, id: u32) -> Result<u16, QueueError> {
         Ok(self.get(id)?.place.descriptors)
     }
 
-    /// `IN_ORDER`: how many requests are done when that which the device names by `id` is, since the last that came
-    /// back.
+    /// `IN_ORDER`: how many requests complete together with the one with this ID.
     pub(super) fn batch(&self, id: u32) -> Result<u16, QueueError> {
         let came_back = self.added - u64::from(self.outstanding);
         // No more than are in flight.
         Ok((self.get(id)?.number + 1 - came_back) as u16)
     }
 
-    /// `IN_ORDER`: how many descriptors are done then.
+    /// `IN_ORDER`: how many descriptors these requests take.
     pub(super) fn span(&self, id: u32) -> Result<u16, QueueError> {
         let in_use = self.requests.len() as u64 - u64::from(self.free);
         Ok((self.get(id)?.end - (self.taken - in_use)) as u16)
     }
 
-    /// Ends the request that the device is done with, frees its ids and descriptors, and says how many those are.
+    /// Completes a request: frees its IDs and descriptors, and returns the number of descriptors.
     ///
-    /// After an error it stays outstanding: the device may still be at work on it.
+    /// After an error it stays outstanding: the device may still be using it.
     #[inline]
     pub(super) fn take(&mut self, used: Used, rule: UsedLength) -> Result<(Completion<T>, u16), QueueError> {
         let Used { id, length } = used;
@@ -175,14 +174,14 @@ impl<T> Shadow<T> {
         Ok((Completion { token, written: claimed.min(extent.writable), claimed }, place.descriptors))
     }
 
-    /// Ends all requests. Nothing is handed out from here on: a fresh queue is made for a fresh start.
+    /// Ends all requests. The shadow accepts no more: a restart takes a new queue.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> {
         self.outstanding = 0;
         self.free = 0;
         self.requests.iter_mut().filter_map(Option::take).map(|request| request.token)
     }
 
-    /// The same, of a queue that is no longer needed.
+    /// Ends all requests of a queue that is no longer needed.
     pub(super) fn into_tokens(self) -> impl Iterator<Item = T> {
         self.requests.into_vec().into_iter().flatten().map(|request| request.token)
     }

@@ -1,8 +1,8 @@
 //! Split virtqueues (virtio 1.4, 2.7), driver side.
 //!
-//! The queue keeps a private shadow of everything that the device could have tampered with: which descriptors are
-//! free, which head a request, where a chain ends, what it may write. Shared memory is written for the device and never
-//! read back, but for the two fields that are the device's own: the used ring, and its wish to be kicked.
+//! The queue keeps a private shadow of everything that the device could tamper with: which descriptors are free, which
+//! head a request, where a chain ends, what it may write. The driver reads back only the two parts of shared memory
+//! that the device writes: the used ring, and its kick suppression.
 
 use super::chain::{Chain, Segment};
 use super::error::QueueError;
@@ -28,28 +28,28 @@ pub(super) use layout::{Alignment, SplitLayout};
 pub(super) struct SplitRing<M> {
     areas: Areas<M>,
     event_idx: bool,
-    /// The available index including what is not published yet.
+    /// The available index, including unpublished entries.
     added: u16,
     /// The available index as the device sees it.
     published: u16,
-    /// The used index up to which requests came back.
+    /// The used index up to which requests were popped.
     popped: u16,
 }
 
 impl<M: DmaMemory> SplitRing<M> {
-    /// Has the next available entry name a chain.
+    /// Writes the next available entry.
     #[inline]
     fn add(&mut self, head: u16) {
         self.areas.write_available(self.added, head);
         self.added = self.added.wrapping_add(1);
     }
 
-    /// How many requests the device says it is done with, those of them not counted that came back.
+    /// How many completed requests have not been popped yet, according to the device.
     #[inline]
     fn waiting<T>(&self, shadow: &Shadow<T>) -> Result<u16, QueueError> {
         let index = self.areas.used_index();
         let advance = index.wrapping_sub(self.popped);
-        // What was added but not published cannot have been used.
+        // Unpublished requests cannot have been used.
         let outstanding = shadow.shown();
         if advance > outstanding {
             return Err(QueueError::UsedIndex { index, advance, outstanding });
@@ -76,18 +76,18 @@ impl<M: DmaMemory> SplitRing<M> {
         self.areas.into_memory()
     }
 
-    /// The head stands for the chain.
+    /// The head identifies the chain.
     #[inline]
     pub(super) fn add_chain(&mut self, chain: &Chain<'_>, ids: &mut Ids) -> DescriptorSpan {
         let head = ids.free_head();
         let mut last = head;
         for (segment, flags) in chain.flagged() {
             last = ids.claim();
-            // The last one's next field means nothing without its flag.
+            // Without NEXT, the last one's `next` is ignored.
             self.areas.write_descriptor(last, segment, flags, ids.free_head());
         }
         self.add(head);
-        // No longer than the queue: that was checked.
+        // Checked to be no longer than the queue.
         DescriptorSpan { id: head, last, descriptors: chain.len() as u16 }
     }
 
@@ -153,14 +153,14 @@ impl<M: DmaMemory> SplitRing<M> {
         }
     }
 
-    /// The used index counts requests also where the device skips their entries.
+    /// The used index counts all requests, even if the device skips their entries (`IN_ORDER`).
     pub(super) fn is_done<T>(&self, completions: u16, shadow: &Shadow<T>) -> bool {
         self.waiting(shadow).map_or(true, |waiting| waiting >= completions)
     }
 
     pub(super) fn disarm(&mut self) {
         if self.event_idx {
-            // As far ahead as an index can be.
+            // The index furthest ahead.
             self.areas.set_used_event(self.popped.wrapping_sub(1));
         } else {
             self.areas.set_available_flags(AVAILABLE_F_NO_INTERRUPT);
@@ -168,8 +168,8 @@ impl<M: DmaMemory> SplitRing<M> {
     }
 }
 
-/// Whether the other side, which wants to hear of the entry at index `event`, is to be told that the index went from
-/// `old` to `new` (2.7.10). All modulo 2^16: exactly when `event` is one of the entries from `old` up to before `new`.
+/// Whether to notify the other side, which asked for entry `event`, of an index that went from `old` to `new` (2.7.10).
+/// Modulo 2^16: exactly when `event` is in `old..new`.
 #[doc(alias = "vring_need_event")]
 const fn needs_event(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)

@@ -1,9 +1,9 @@
-//! A virtqueue: whose a request is, what is free, what came back, and that all of it goes back in the end.
+//! A virtqueue: ownership of requests in flight, free descriptors, completions, and the return of everything at the
+//! end.
 //!
-//! A driver moves what it lends to the device into the queue as a *token*, and gets it back when the device is done:
-//! while a buffer is in flight the queue owns it. After a reset of the device, or of the queue alone,
-//! [`Virtqueue::drain`] returns what the device never finished. How chains lie in memory, and how each side tells the
-//! other of them, is the [`Ring`]'s.
+//! A driver moves the buffers of a request into the queue as a *token*, and gets it back on completion: the queue owns
+//! buffers in flight. After a reset of the device or of the queue alone, [`Virtqueue::drain`] returns the tokens of
+//! unfinished requests. The [`Ring`] knows the memory format and the notifications.
 
 use super::chain::{Chain, Completion};
 use super::error::{QueueError, Refusal, Rejected};
@@ -19,13 +19,12 @@ use crate::bus::{DmaMemory, OutOfMemory};
 use crate::platform::Platform;
 use crate::virtio::barrier;
 
-/// A virtqueue with its memory. `T` is a request's token: whatever the request lends to the device, or `()`. The queue
-/// owns it until [`pop`](Self::pop) returns it with the completion, or [`release`](Self::release) with what never
-/// completed.
+/// A virtqueue with its memory. `T` is a request's token: the buffers lent to the device, or `()`. The queue owns it
+/// until [`pop`](Self::pop) returns it with the completion, or [`release`](Self::release) without one.
 ///
 /// The order of use is [`add`](Self::add) (any number), [`arm`](Self::arm), and
 /// [`Running::publish`](crate::virtio::Running::publish), which kicks if the device asks for it. After an interrupt,
-/// [`pop`](Self::pop) until `None`. If requests are still outstanding then, `arm` again: where it returns `false`, pop
+/// [`pop`](Self::pop) until `None`. If requests are still outstanding then, `arm` again; if it returns `false`, pop
 /// again.
 #[derive(Debug)]
 pub struct Virtqueue<M: DmaMemory, T> {
@@ -34,13 +33,13 @@ pub struct Virtqueue<M: DmaMemory, T> {
     tables: Option<Tables<M>>,
     options: QueueOptions,
     shadow: Shadow<T>,
-    /// `IN_ORDER`: what the device said last of a batch that has not come back in full.
+    /// `IN_ORDER`: the used entry of a batch that has not been popped completely.
     batch: Option<Used>,
     poisoned: Option<QueueError>,
 }
 
 impl<M: DmaMemory, T> Virtqueue<M, T> {
-    /// The queue with this number, of `layout` and in memory from `platform`.
+    /// A queue with this number and `layout`, in memory from `platform`.
     ///
     /// # Errors
     /// When there is no memory for it.
@@ -83,8 +82,8 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.poisoned
     }
 
-    /// Gives the memory back to the platform, and the tokens of outstanding requests to the caller. Panics if `proof`
-    /// is for another queue.
+    /// Releases the memory to the platform and returns the tokens of outstanding requests. Panics if `proof` is for
+    /// another queue.
     pub fn release<P, S>(self, platform: &mut P, proof: &S) -> impl Iterator<Item = T> + use<P, S, M, T>
     where
         P: Platform<Memory = M>,
@@ -103,7 +102,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.ring.size()
     }
 
-    /// Requests added and not popped.
+    /// Requests added but not popped.
     pub fn outstanding(&self) -> u16 {
         self.shadow.outstanding()
     }
@@ -113,7 +112,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.shadow.free()
     }
 
-    /// Whether a request of this many segments fits now.
+    /// Whether a request of `segments` segments fits now.
     pub fn has_room(&self, segments: usize) -> bool {
         segments <= usize::from(self.ring.size()) && self.needed(segments) <= usize::from(self.shadow.free())
     }
@@ -121,7 +120,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
     /// Puts a request into the queue. The device does not see it before [`Virtqueue::publish`].
     ///
     /// # Errors
-    /// When it does not fit, with the token.
+    /// When it does not fit; the token is returned.
     #[inline]
     pub fn add(&mut self, chain: Chain<'_>, token: T) -> Result<(), Rejected<T>> {
         let extent = match self.check(&chain) {
@@ -137,7 +136,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         Ok(())
     }
 
-    /// Shows all added requests to the device, by one store. `Some` if it wants to be kicked for them.
+    /// Makes all added requests available to the device, by one store. `Some` if it wants a kick.
     #[must_use = "the device may sleep until it is kicked"]
     #[inline]
     pub fn publish(&mut self) -> Option<Kick> {
@@ -145,8 +144,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.ring.publish()
     }
 
-    /// A kick for the requests that the device has been shown, which it has not asked for: for one that may have
-    /// forgotten an earlier one.
+    /// An unsolicited kick for the published requests: for a device that may have missed an earlier one.
     pub(crate) fn kick(&self) -> Kick {
         self.ring.kick()
     }
@@ -154,7 +152,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
     /// Takes the next request that the device has returned; `None` if there is none yet.
     ///
     /// # Errors
-    /// When the device broke the rules; the queue is out of use then.
+    /// When the device broke the rules; the queue is then unusable.
     #[inline]
     pub fn pop(&mut self) -> Result<Option<Completion<T>>, QueueError> {
         if let Some(error) = self.poisoned {
@@ -163,18 +161,19 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.take().inspect_err(|error| self.poisoned = Some(*error))
     }
 
-    /// Asks for an interrupt once `completions` more requests are done: at least 1, and at most as many as are
-    /// outstanding, so that it is sure to come. `false` if they already are, in which case none may come: pop them.
+    /// Asks for an interrupt once `completions` more requests are done: clamped to 1 at least and to the outstanding
+    /// requests at most, so that the interrupt is sure to come. `false` if they already are done, in which case none
+    /// may come: pop them.
     ///
-    /// A packed queue counts descriptors. Among chains of different lengths the interrupt may come some requests
-    /// earlier or later.
-    #[must_use = "where it says false no interrupt may come"]
+    /// A packed queue counts descriptors, so with chains of different lengths the interrupt may come some requests
+    /// early or late.
+    #[must_use = "if it returns false, no interrupt may come"]
     pub fn arm(&mut self, completions: u16) -> bool {
         let completions = completions.clamp(1, self.shadow.outstanding().max(1));
         self.ring.arm(completions, &self.shadow);
         barrier::full();
-        // What was used before the device could see the wish raises no interrupt. A queue that is out of use is not
-        // armed either: popping names the error.
+        // Requests used before the device could see the new event raise no interrupt. A broken queue is not armed
+        // either, so that the next `pop` reports the error.
         self.poisoned.is_none() && !self.ring.is_done(completions, self.batch, &self.shadow)
     }
 
@@ -183,12 +182,12 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.ring.disarm();
     }
 
-    /// Which queue of its device it is.
+    /// The queue's index.
     pub fn index(&self) -> QueueIndex {
         self.index
     }
 
-    /// Takes back everything in flight. `proof` says that the device has stopped using the queue; panics if it is for
+    /// Takes back everything in flight. `proof` shows that the device no longer uses the queue; panics if it is for
     /// another queue. The queue cannot be used afterwards.
     pub(crate) fn drain<S: Stopped>(&mut self, proof: &S) -> impl Iterator<Item = T> + use<'_, S, M, T> {
         self.expect_covered(proof);
@@ -208,7 +207,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         Extent::check(chain, self.needed(chain.len()), self.shadow.free(), self.ring.size())
     }
 
-    /// How many descriptors a chain of this length takes.
+    /// Number of queue descriptors that a chain of this length takes.
     #[inline]
     fn needed(&self, length: usize) -> usize {
         if self.is_indirect(length) { 1 } else { length }
@@ -219,7 +218,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.tables.as_ref().is_some_and(|tables| tables.carry(length))
     }
 
-    /// Writes the chain into the table that belongs to the next id, and the one descriptor that points there.
+    /// Writes the chain into the table of the next ID, and the descriptor that points there.
     fn add_indirect(&mut self, chain: &Chain<'_>) -> DescriptorSpan {
         let id = self.shadow.ids.claim();
         let tables = self.tables.as_mut().expect("a chain is indirect only where there are tables");
@@ -229,7 +228,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         DescriptorSpan { id, last: id, descriptors: 1 }
     }
 
-    /// The request that comes back next, if the device is done with it.
+    /// The next completed request, if any.
     #[inline]
     fn used(&mut self) -> Result<Option<Used>, QueueError> {
         if self.batch.is_none() {
@@ -242,19 +241,19 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         Ok(self.next_of_batch())
     }
 
-    /// `IN_ORDER`: the device is done with this request and by that with all before, of which it need not say anything
-    /// (2.7.9); with `most` at most.
+    /// `IN_ORDER`: this used entry completes its request and all before it, which need no entries of their own (2.7.9):
+    /// `most` at most.
     fn begin_batch(&mut self, used: Used, most: u16) -> Result<(), QueueError> {
         let requests = self.shadow.batch(used.id)?;
         if requests > most {
-            // Its id is known, so it has 16 bits.
+            // Its ID is known, so it fits into 16 bits.
             return Err(QueueError::OutOfOrder { id: used.id as u16, requests, most });
         }
         self.batch = Some(used);
         Ok(())
     }
 
-    /// `IN_ORDER`: the oldest request of the batch. The last one ends it.
+    /// `IN_ORDER`: the oldest request of the batch. The batch ends with its last one.
     fn next_of_batch(&mut self) -> Option<Used> {
         let last = self.batch?;
         let oldest = u32::from(self.shadow.ids.oldest());
@@ -265,7 +264,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         Some(Used { id: oldest, length: Length::Unsaid })
     }
 
-    /// Takes the next request, checking what the device says against the shadow.
+    /// Pops the next request, checking its used entry against the shadow.
     #[inline]
     fn take(&mut self) -> Result<Option<Completion<T>>, QueueError> {
         let Some(used) = self.used()? else { return Ok(None) };

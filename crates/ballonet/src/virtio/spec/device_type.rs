@@ -11,7 +11,7 @@ const MODERN_DEVICE_BASE: u16 = 0x1040;
 pub struct DeviceType {
     /// Its number (5).
     pub number: u16,
-    /// PCI device ID of a transitional device of this type, which may well have a modern interface (4.1.2).
+    /// PCI device ID of a transitional device of this type, which may have a modern interface too (4.1.2).
     pub transitional: Option<u16>,
 }
 
@@ -30,7 +30,7 @@ impl DeviceType {
         MODERN_DEVICE_BASE + self.number
     }
 
-    /// Whether a PCI function with these IDs is a device of this type. No other field counts (4.1.2).
+    /// Whether a PCI function with these IDs is a device of this type. No other field matters (4.1.2).
     pub const fn is_function(self, vendor: u16, device: u16) -> bool {
         let transitional = matches!(self.transitional, Some(id) if id == device);
         vendor == VENDOR && (device == self.modern() || transitional)

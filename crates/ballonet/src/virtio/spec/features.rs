@@ -1,18 +1,18 @@
-//! Feature bits that mean the same on every virtio device (6).
+//! Feature bits with the same meaning on every virtio device (6).
 
 use core::fmt;
 
 use bitflags::bitflags;
 
 bitflags! {
-    /// A set of feature bits. Those named here are common to all device types; bits 0 to 23 and 50 up belong to the
-    /// device type, which names them itself.
+    /// A set of feature bits. Those named here are common to all device types; bits 0 to 23 and from 50 up are defined
+    /// by the device type.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct Features: u64 {
         /// Legacy only: interrupt when the available ring runs empty, suppressed or not.
         #[doc(alias = "VIRTIO_F_NOTIFY_ON_EMPTY")]
         const NOTIFY_ON_EMPTY = 1 << 24;
-        /// Legacy only: the device takes any split of a request into descriptors.
+        /// Legacy only: the device accepts any split of a request into descriptors.
         #[doc(alias = "VIRTIO_F_ANY_LAYOUT")]
         const ANY_LAYOUT = 1 << 27;
         /// Descriptors may point to tables of descriptors.
@@ -26,7 +26,7 @@ bitflags! {
         /// The device follows version 1 or later of the specification.
         #[doc(alias = "VIRTIO_F_VERSION_1")]
         const VERSION_1 = 1 << 32;
-        /// Device addresses are what the platform says, not plain physical addresses.
+        /// Device addresses are assigned by the platform (IOMMU), not plain physical addresses.
         #[doc(alias = "VIRTIO_F_ACCESS_PLATFORM")]
         #[doc(alias = "VIRTIO_F_IOMMU_PLATFORM")]
         const ACCESS_PLATFORM = 1 << 33;
@@ -42,7 +42,7 @@ bitflags! {
         /// Single-root I/O virtualization.
         #[doc(alias = "VIRTIO_F_SR_IOV")]
         const SR_IOV = 1 << 37;
-        /// A kick says how far the driver has got.
+        /// A kick carries the driver's progress.
         #[doc(alias = "VIRTIO_F_NOTIFICATION_DATA")]
         const NOTIFICATION_DATA = 1 << 38;
         /// A kick carries a number that the device chose, in place of the queue's index.
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_survives_the_way_through_two_32_bit_registers() {
+    fn version_1_survives_the_two_32_bit_registers() {
         let features = Features::VERSION_1 | Features::EVENT_IDX;
         assert_eq!(<[u32; 2]>::from(features), [1 << 29, 1]);
         assert_eq!(Features::from(<[u32; 2]>::from(features)), features);

@@ -1,4 +1,4 @@
-//! The words of the virtio specification: bits, offsets and numbers, and the types that hold them. Nothing else.
+//! Definitions of the virtio specification: bits, offsets and numbers, and the types that hold them. Nothing else.
 //!
 //! Section numbers are those of VIRTIO 1.4. Multi-byte values on the wire are little-endian.
 

@@ -27,7 +27,7 @@ pub struct EventSuppression {
     pub flags: u16,
 }
 
-/// Which bits of the flags of an event suppression structure count.
+/// The bits of an event suppression structure's flags that are not reserved.
 pub(crate) const RING_EVENT_FLAGS: u16 = 3;
 /// Notify of every event.
 #[doc(alias = "RING_EVENT_FLAGS_ENABLE")]

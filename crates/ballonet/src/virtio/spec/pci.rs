@@ -13,7 +13,7 @@ pub const ISR_QUEUE: u8 = 1;
 #[doc(alias = "VIRTIO_PCI_ISR_CONFIG")]
 pub const ISR_CONFIG: u8 = 2;
 
-/// What a virtio PCI capability points at (4.1.4, `cfg_type`).
+/// The type of structure that a virtio PCI capability describes (4.1.4, `cfg_type`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CapabilityType {
     /// The common configuration structure.
@@ -40,7 +40,7 @@ pub enum CapabilityType {
 }
 
 impl CapabilityType {
-    /// What `cfg_type` says; `None` for types that drivers are to skip.
+    /// Decodes `cfg_type`; `None` for types that drivers must skip.
     pub const fn from_register(value: u8) -> Option<Self> {
         match value {
             1 => Some(Self::Common),
@@ -54,7 +54,7 @@ impl CapabilityType {
         }
     }
 
-    /// Size of the capability that points at it, in bytes. Longer ones come from later specifications and are fine.
+    /// Size of a capability of this type, in bytes. Later specifications may have longer ones, which are valid.
     pub const fn capability_size(self) -> u8 {
         (match self {
             Self::Common | Self::Isr | Self::Device => size_of::<PciCapability>(),
@@ -80,8 +80,8 @@ impl fmt::Display for CapabilityType {
     }
 }
 
-/// A virtio PCI capability in configuration space (4.1.4). The fields of the structures here are reached one by one, at
-/// their offsets: `offset_of!(PciCapability, cfg_type)`.
+/// A virtio PCI capability in configuration space (4.1.4). The driver accesses the fields of these structures one by
+/// one, by offset: `offset_of!(PciCapability, cfg_type)`.
 #[doc(alias = "virtio_pci_cap")]
 #[derive(Debug)]
 #[repr(C)]
@@ -96,7 +96,7 @@ pub struct PciCapability {
     pub cfg_type: u8,
     /// Index of the BAR.
     pub bar: u8,
-    /// Tells several capabilities of one type apart.
+    /// Distinguishes capabilities of one type.
     pub id: u8,
     /// Unused.
     pub padding: [u8; 2],
@@ -113,7 +113,7 @@ pub struct PciCapability {
 pub struct NotifyCapability {
     /// Where the doorbells are.
     pub cap: PciCapability,
-    /// What a queue's `queue_notify_off` is multiplied by.
+    /// The factor for a queue's `queue_notify_off`.
     pub notify_off_multiplier: u32,
 }
 
@@ -122,7 +122,7 @@ pub struct NotifyCapability {
 #[derive(Debug)]
 #[repr(C)]
 pub struct SharedMemoryCapability {
-    /// Where the region is, by the lower halves.
+    /// The region's location, with the lower halves.
     pub cap: PciCapability,
     /// Upper half of the offset.
     pub offset_hi: u32,
@@ -135,7 +135,7 @@ pub struct SharedMemoryCapability {
 #[derive(Debug)]
 #[repr(C)]
 pub struct PciAccessCapability {
-    /// What the window shows, written by the driver.
+    /// The window's target, written by the driver.
     pub cap: PciCapability,
     /// The data register.
     pub pci_cfg_data: u32,
@@ -154,41 +154,41 @@ pub(crate) struct VendorCapability {
     pub cap_len: u8,
     /// [`CapabilityType::Vendor`].
     pub cfg_type: u8,
-    /// The PCI vendor that gives the data its meaning.
+    /// The PCI vendor that defines the data.
     pub vendor_id: u16,
 }
 
-/// The common configuration structure (4.1.4.3). A device that does not know the features of the last fields may end
-/// before them, at [`CommonConfig::SIZE`].
+/// The common configuration structure (4.1.4.3). The last fields belong to optional features; the structure of a device
+/// without these may end at [`CommonConfig::SIZE`].
 #[doc(alias = "virtio_pci_common_cfg")]
 #[derive(Debug)]
 #[repr(C)]
 pub struct CommonConfig {
-    /// Which word of the offered features shows.
+    /// Selects a word of the offered features.
     pub device_feature_select: u32,
     /// Read-only: a word of the offered features.
     pub device_feature: u32,
-    /// Which word of the accepted features is written.
+    /// Selects a word of the accepted features.
     pub driver_feature_select: u32,
     /// A word of the accepted features.
     pub driver_feature: u32,
     /// Vector for configuration changes.
     pub config_msix_vector: u16,
-    /// Read-only: how many queues there are.
+    /// Read-only: number of queues.
     pub num_queues: u16,
     /// [`super::Status`].
     pub device_status: u8,
-    /// Read-only: changes when the device configuration has.
+    /// Read-only: changes with the device configuration.
     pub config_generation: u8,
-    /// Which queue the fields below are about.
+    /// Selects the queue for the fields below.
     pub queue_select: u16,
     /// Entries in the queue; 0 means that there is no such queue.
     pub queue_size: u16,
     /// Vector of the queue.
     pub queue_msix_vector: u16,
-    /// 1 puts the queue to use.
+    /// 1 enables the queue.
     pub queue_enable: u16,
-    /// Read-only: where the queue's doorbell is, in units of the multiplier.
+    /// Read-only: offset of the queue's doorbell, in units of the multiplier.
     pub queue_notify_off: u16,
     /// The descriptor area.
     pub queue_desc: u64,
@@ -196,14 +196,14 @@ pub struct CommonConfig {
     pub queue_driver: u64,
     /// The device area.
     pub queue_device: u64,
-    /// Read-only: what to kick with (`NOTIF_CONFIG_DATA`).
+    /// Read-only: the value to kick with (`NOTIF_CONFIG_DATA`).
     #[doc(alias = "queue_notify_data")]
     pub queue_notif_config_data: u16,
     /// 1 resets the queue (`RING_RESET`).
     pub queue_reset: u16,
     /// Read-only: the first administration queue (`ADMIN_VQ`).
     pub admin_queue_index: u16,
-    /// Read-only: how many administration queues there are.
+    /// Read-only: number of administration queues.
     pub admin_queue_num: u16,
 }
 
@@ -216,20 +216,20 @@ impl CommonConfig {
 ///
 /// The device configuration follows the header, which is longer while MSI-X is on.
 pub mod legacy {
-    /// 32 bits, read-only: offered features, of which there are 32.
+    /// 32 bits, read-only: offered features; there are only 32.
     #[doc(alias = "VIRTIO_PCI_HOST_FEATURES")]
     pub(crate) const DEVICE_FEATURES: usize = 0x00;
     /// 32 bits: accepted features.
     #[doc(alias = "VIRTIO_PCI_GUEST_FEATURES")]
     pub(crate) const DRIVER_FEATURES: usize = 0x04;
-    /// 32 bits: the queue's address divided by [`QUEUE_ALIGN`]; not 0 puts it to use, and there are devices that take 0
-    /// for a reset of all of them.
+    /// 32 bits: the queue's address divided by [`QUEUE_ALIGN`]; a value other than 0 enables it. Some devices reset all
+    /// queues on 0.
     #[doc(alias = "VIRTIO_PCI_QUEUE_PFN")]
     pub(crate) const QUEUE_ADDRESS: usize = 0x08;
     /// 16 bits, read-only: entries in the queue; 0 means that there is no such queue.
     #[doc(alias = "VIRTIO_PCI_QUEUE_NUM")]
     pub(crate) const QUEUE_SIZE: usize = 0x0c;
-    /// 16 bits: which queue the fields about queues are about.
+    /// 16 bits: selects the queue for the queue fields.
     #[doc(alias = "VIRTIO_PCI_QUEUE_SEL")]
     pub(crate) const QUEUE_SELECT: usize = 0x0e;
     /// 16 bits: the doorbell of all queues.
@@ -252,7 +252,7 @@ pub mod legacy {
     /// Where it starts while MSI-X is on.
     #[doc(alias = "VIRTIO_PCI_CONFIG_OFF")]
     pub(crate) const DEVICE_CONFIG_MSIX: usize = 0x18;
-    /// What queues are aligned to, in bytes (2.7.2).
+    /// Alignment of queues in bytes (2.7.2).
     #[doc(alias = "VIRTIO_PCI_VRING_ALIGN")]
     pub(crate) const QUEUE_ALIGN: u64 = 4096;
     /// The only revision of a PCI function with a legacy interface (4.1.2.3).

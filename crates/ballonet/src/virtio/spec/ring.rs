@@ -1,4 +1,4 @@
-//! Structures and bits of the split virtqueue (2.7), whose fields are reached one by one, at their offsets.
+//! Structures and bits of the split virtqueue (2.7). The driver accesses their fields one by one, by offset.
 
 use bitflags::bitflags;
 
@@ -24,7 +24,7 @@ bitflags! {
     /// Flags of a descriptor, split or packed.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct DescriptorFlags: u16 {
-        /// The chain goes on.
+        /// The chain continues.
         #[doc(alias = "VIRTQ_DESC_F_NEXT")]
         const NEXT = 1;
         /// The device writes the buffer; without it the device reads.
@@ -49,7 +49,7 @@ bitflags! {
 pub struct AvailableRing {
     /// [`AVAILABLE_F_NO_INTERRUPT`].
     pub flags: u16,
-    /// Where the driver puts the next entry, counted without end.
+    /// Index of the driver's next entry, free-running.
     pub idx: u16,
     /// The entries, each the head of a chain; as many as the queue has, then `used_event`.
     pub ring: [u16; 0],
@@ -62,7 +62,7 @@ pub struct AvailableRing {
 pub struct UsedRing {
     /// [`USED_F_NO_NOTIFY`].
     pub flags: u16,
-    /// Where the device puts the next entry, counted without end.
+    /// Index of the device's next entry, free-running.
     pub idx: u16,
     /// The entries; as many as the queue has, then `avail_event`.
     pub ring: [UsedElement; 0],
@@ -79,10 +79,10 @@ pub struct UsedElement {
     pub len: u32,
 }
 
-/// In the available ring: the driver would rather not be interrupted.
+/// In the available ring: the driver asks for no interrupts.
 #[doc(alias = "VIRTQ_AVAIL_F_NO_INTERRUPT")]
 pub const AVAILABLE_F_NO_INTERRUPT: u16 = 1;
-/// In the used ring: the device need not be kicked.
+/// In the used ring: the device asks for no kicks.
 #[doc(alias = "VIRTQ_USED_F_NO_NOTIFY")]
 pub const USED_F_NO_NOTIFY: u16 = 1;
 

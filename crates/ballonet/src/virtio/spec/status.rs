@@ -5,12 +5,12 @@ use core::fmt;
 use bitflags::bitflags;
 
 bitflags! {
-    /// The device status field: how far the driver has got, and what the device thinks of it (2.1).
+    /// The device status field: the driver's progress, and the device's response (2.1).
     ///
     /// Bits are only ever added; writing 0 resets the device.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct Status: u8 {
-        /// The guest has found the device and takes it for a virtio device.
+        /// The guest has found the device and recognised it as a virtio device.
         #[doc(alias = "VIRTIO_CONFIG_S_ACKNOWLEDGE")]
         const ACKNOWLEDGE = 1;
         /// The guest has a driver for it.
@@ -25,7 +25,7 @@ bitflags! {
         /// The device is suspended.
         #[doc(alias = "VIRTIO_CONFIG_S_SUSPEND")]
         const SUSPEND = 16;
-        /// The device has met an error that only a reset mends.
+        /// The device has met an error that only a reset repairs.
         #[doc(alias = "VIRTIO_CONFIG_S_NEEDS_RESET")]
         const DEVICE_NEEDS_RESET = 64;
         /// The guest has given up on the device.

@@ -4,7 +4,7 @@ use crate::bus::Registers;
 
 /// A field of the device configuration: `u8`, `u16` or `u32` (2.5).
 pub trait ConfigField: Copy + PartialEq {
-    /// What reads where no device answers.
+    /// The value read if no device responds.
     const ALL_ONES: Self;
 
     /// Reads the field at `offset`, in one load.

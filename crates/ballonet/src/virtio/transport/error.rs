@@ -1,4 +1,4 @@
-//! What can go wrong between a driver and its device's registers.
+//! Errors at a device's registers.
 
 use derive_more::{Display, Error};
 
@@ -8,10 +8,10 @@ use crate::pci::MsixVector;
 use crate::virtio::queue::QueueIndex;
 use crate::virtio::spec::Status;
 
-/// What can go wrong between a driver and its device's registers.
+/// Errors at a device's registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum TransportError {
-    /// The device's registers read as all ones: it is not there any more.
+    /// The device's registers read as all ones: it is gone.
     #[display("{_0}: the device is gone")]
     Gone(#[error(not(source))] DeviceAddress),
     /// The status did not become 0 after a reset.
@@ -24,14 +24,14 @@ pub enum TransportError {
         /// The status by then.
         status: Status,
     },
-    /// A register holds a value that no device may have there.
+    /// A register holds an invalid value.
     #[display("{device}: {register} reads {value:#x}")]
     Register {
         /// The device.
         device: DeviceAddress,
         /// The register's name in the specification.
         register: &'static str,
-        /// What it holds.
+        /// Its value.
         value: u32,
     },
     /// A single queue cannot be reset: `RING_RESET` was not negotiated, or this is a legacy device.
@@ -76,14 +76,14 @@ pub enum TransportError {
         /// Size of the device configuration in bytes.
         length: usize,
     },
-    /// The device did not take a vector.
+    /// The device refused a vector.
     #[display("{device}: vector {vector} refused, it reads back as {read:#06x}")]
     VectorRefused {
         /// The device.
         device: DeviceAddress,
         /// The vector, an entry of the MSI-X table.
         vector: MsixVector,
-        /// What the register held afterwards; 0xffff is the device's way to refuse.
+        /// The value read back; a refusing device returns 0xffff.
         read: u16,
     },
     /// The queue's size is 0, not a power of two where it must be, or beyond what the device or the specification
@@ -97,38 +97,38 @@ pub enum TransportError {
         /// Its size, or the size asked for.
         size: u16,
     },
-    /// The queue is in use already, before anybody enabled it, or is not after it was.
+    /// The queue was enabled before the driver enabled it, or is not enabled afterwards.
     #[display("{device}: queue {queue} has queue_enable {enabled}")]
     QueueEnable {
         /// The device.
         device: DeviceAddress,
         /// The queue.
         queue: QueueIndex,
-        /// What the register holds.
+        /// The register's value.
         enabled: u16,
     },
-    /// The queue is in use already, before anybody gave it an address.
+    /// The queue had an address before the driver wrote one.
     #[display("{device}: queue {queue} is in use already, at frame {frame:#x}")]
     QueueInUse {
         /// The device.
         device: DeviceAddress,
         /// The queue.
         queue: QueueIndex,
-        /// What its address register holds: a frame number.
+        /// Its address register's value: a frame number.
         frame: u32,
     },
-    /// The queue's memory lies beyond what the device's address register can hold.
-    #[display("{device}: queue {queue} at {address:#x} is misaligned or beyond what its register holds")]
+    /// The queue's memory is misaligned, or beyond the range of the device's address register.
+    #[display("{device}: queue {queue} at {address:#x} is misaligned or beyond the range of its register")]
     QueueAddress {
         /// The device.
         device: DeviceAddress,
         /// The queue.
         queue: QueueIndex,
-        /// Where its descriptor table is.
+        /// The address of its descriptor table.
         address: u64,
     },
-    /// The queue's doorbell lies outside of the doorbells, or not on a 16-bit boundary.
-    #[display("{device}: doorbell of queue {queue} at {offset:#x}, among {length:#x} bytes")]
+    /// The queue's doorbell is outside the doorbell structure, or not on a 16-bit boundary.
+    #[display("{device}: doorbell of queue {queue} at {offset:#x}, in {length:#x} bytes")]
     Doorbell {
         /// The device.
         device: DeviceAddress,
@@ -136,7 +136,7 @@ pub enum TransportError {
         queue: QueueIndex,
         /// Its doorbell's offset in bytes.
         offset: u64,
-        /// Size of all doorbells in bytes.
+        /// Size of the doorbell structure in bytes.
         length: usize,
     },
 }

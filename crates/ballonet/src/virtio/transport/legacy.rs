@@ -1,10 +1,10 @@
-//! The legacy virtio-pci transport (virtio 1.4, 4.1.4.10): registers in I/O ports, at fixed places in the first BAR.
+//! The legacy virtio-pci transport (virtio 1.4, 4.1.4.10): registers in I/O ports, at fixed offsets in the first BAR.
 //!
-//! What differs from the modern one: 32 feature bits, no `FEATURES_OK`, no configuration generation; a queue has the
-//! size that the device says and lies in one block, of which the device is told the frame; and the device configuration
-//! moves by four bytes when MSI-X is turned on, to make room for the vectors.
+//! Differences from the modern one: 32 feature bits, no `FEATURES_OK`, no configuration generation; the device dictates
+//! a queue's size; a queue is one block, given by its frame number; and the device configuration moves by four bytes
+//! when MSI-X is turned on, to make room for the vectors.
 //!
-//! Rings and buffers are in the CPU's byte order (2.7.3), which the driver writes only where it is little-endian.
+//! Rings and buffers are in the CPU's byte order (2.7.3); the driver supports only little-endian CPUs here.
 
 use derive_more::{Display, Error};
 
@@ -20,7 +20,7 @@ use crate::virtio::transport_kind::TransportKind;
 /// The BAR that holds the registers (4.1.4.10).
 const BAR: u8 = 0;
 
-/// The most of the BAR that is mapped. Ports are few, and no device has more registers.
+/// The most bytes of the BAR that are mapped: no device has more registers.
 const REGISTERS_LIMIT: u64 = 256;
 
 /// PCI device IDs of functions that may have a legacy interface (4.1.2.3).
@@ -29,7 +29,7 @@ const DEVICES: core::ops::RangeInclusive<u16> = 0x1000..=0x103f;
 /// Why a function cannot be driven by its legacy interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum LegacyError {
-    /// By its IDs the function has none.
+    /// The function's IDs are not those of a device with one.
     #[display("{function} has no legacy interface: device {device:#06x} revision {revision}")]
     NotLegacy {
         /// The function.
@@ -39,7 +39,7 @@ pub enum LegacyError {
         /// Its revision.
         revision: u8,
     },
-    /// The first BAR is not there.
+    /// The first BAR is not implemented or invalid.
     #[display("the legacy interface needs BAR0: {_0}")]
     Bar(BarError),
     /// The first BAR is in memory.
@@ -51,15 +51,15 @@ pub enum LegacyError {
     /// The platform could not map the ports.
     #[display("{_0}")]
     Map(MapError),
-    /// A mapping is smaller than what was to be mapped.
+    /// A mapping is smaller than requested.
     #[display("{window} was mapped with {length} bytes only")]
     Short {
-        /// What was to be mapped.
+        /// The window requested.
         window: RegisterWindow,
-        /// What was.
+        /// Bytes mapped.
         length: usize,
     },
-    /// The CPU is big-endian, and so would be the rings.
+    /// The CPU is big-endian, so the rings would be too.
     #[display("{_0}: legacy rings are in the CPU's byte order, and the driver's are little-endian")]
     ByteOrder(#[error(not(source))] Bdf),
 }
@@ -76,7 +76,7 @@ impl LegacyPorts {
     /// The registers of `function`, whose BARs are `bars`.
     ///
     /// # Errors
-    /// When the function has no legacy interface, or one that cannot be reached.
+    /// When the function has no legacy interface, or it cannot be reached.
     pub(in crate::virtio) fn find(function: &Function, bars: &Bars) -> Result<Self, LegacyError> {
         let (bdf, device, revision) = (function.bdf, function.device, function.revision);
         if !DEVICES.contains(&device) || revision != legacy::REVISION {
@@ -89,7 +89,7 @@ impl LegacyPorts {
         if !bar.is_io() {
             return Err(LegacyError::NotPorts(bdf));
         }
-        // With MSI-X the header is at its longest. What is behind it is for the driver to check.
+        // The header is longest with MSI-X. The driver checks the length of the configuration behind it.
         let length = bar.size.clamp(legacy::DEVICE_CONFIG_MSIX as u64, REGISTERS_LIMIT);
         let window = bar.window(0, length).map_err(LegacyError::Window)?;
         let isr = bar.window(legacy::ISR as u64, 1).map_err(LegacyError::Window)?;
@@ -107,14 +107,14 @@ impl LegacyPorts {
 pub(in crate::virtio) struct Legacy<R> {
     address: DeviceAddress,
     registers: R,
-    /// Until the handler of the line has it.
+    /// Until the line's handler takes it.
     isr: Option<R>,
-    /// Whether MSI-X is on: the vectors are there, and the configuration is behind them.
+    /// Whether MSI-X is on: then the vectors exist, and the configuration follows them.
     msix: bool,
 }
 
 impl<R: Registers + Send + Sync + 'static> Legacy<R> {
-    /// Maps the registers. Nothing of the device is touched. MSI-X is off.
+    /// Maps the registers without accessing the device. MSI-X is off.
     ///
     /// # Errors
     /// When the platform cannot map them; nothing is mapped then.
@@ -141,7 +141,8 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
         if self.msix { legacy::DEVICE_CONFIG_MSIX } else { legacy::DEVICE_CONFIG }
     }
 
-    /// Writes a vector register and checks that the device took it. Without MSI-X device configuration is in its place.
+    /// Writes a vector register and checks that the device took it. Without MSI-X its offset holds device
+    /// configuration.
     fn set_vector(&mut self, register: usize, vector: Option<MsixVector>) -> Result<(), TransportError> {
         let device = self.address;
         let Some(vector) = vector else {
@@ -212,7 +213,7 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
         &mut self.registers
     }
 
-    /// The device does not say: a queue that it does not have has size 0.
+    /// The device does not report the number; missing queues have size 0.
     pub(super) fn queue_count(&self) -> u16 {
         u16::MAX
     }
@@ -244,8 +245,8 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
         self.set_vector(legacy::QUEUE_MSIX_VECTOR, vector)
     }
 
-    /// The size is the device's own, and the rings lie where [`crate::virtio::queue::Alignment::Legacy`] has them: the
-    /// device works out their addresses from that of the descriptor table.
+    /// The size is the device's own, and the rings are laid out by [`crate::virtio::queue::Alignment::Legacy`]: the
+    /// device computes their addresses from that of the descriptor table.
     pub(super) fn enable_queue(
         &mut self,
         queue: QueueIndex,
@@ -264,7 +265,7 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
         let address = addresses.descriptors;
         let aligned = address % legacy::QUEUE_ALIGN == 0;
         match u32::try_from(address / legacy::QUEUE_ALIGN) {
-            // Frame 0 would take the queue away again.
+            // Frame 0 would disable the queue again.
             Ok(frame @ 1..) if aligned => self.registers.write32(legacy::QUEUE_ADDRESS, frame),
             _ => return Err(TransportError::QueueAddress { device, queue, address }),
         }
@@ -284,7 +285,7 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
         self.registers.write16(doorbell.offset, doorbell.number);
     }
 
-    /// The handler of its interrupt line, with the ISR byte's registers; `None` if it has been given them.
+    /// The handler of its interrupt line, which takes the ISR byte's registers; `None` if they have been taken already.
     pub(super) fn line_handler(&mut self, events: &'static Events, queues: u32) -> Option<Handler<R>> {
         Some(Handler::noting(intx_interrupt, events, queues, Some(self.isr.take()?)))
     }

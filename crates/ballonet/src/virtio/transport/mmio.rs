@@ -1,8 +1,8 @@
-//! The virtio-mmio transport (virtio 1.4, 4.2): registers at a fixed address of memory, and one interrupt line.
+//! The virtio-mmio transport (virtio 1.4, 4.2): registers at a fixed memory address, and one interrupt line.
 //!
-//! There is no bus to find it by: firmware or the user says where it is ([`MmioDevice`]). Its registers have two
-//! versions. Version 2 differs from the modern registers of PCI in their places and widths only; version 1 is the
-//! legacy interface (4.2.4), whose queues lie in one block of pages of which the device is told the first.
+//! It cannot be enumerated: firmware or the user gives its address ([`MmioDevice`]). Its registers have two versions.
+//! Version 2 differs from the modern PCI registers only in offsets and widths; version 1 is the legacy interface
+//! (4.2.4), where a queue is one block of pages, given by the first one.
 //!
 //! Registers are accessed with 32 bits, the device configuration with the widths of its fields (4.2.2.2).
 
@@ -19,7 +19,7 @@ mod device;
 
 pub use device::{MmioDevice, MmioError, MmioIdentity};
 
-/// The answer of a bus with no device.
+/// The value read if no device responds.
 const ALL_ONES: u32 = u32::MAX;
 
 /// A virtio-mmio device's registers, mapped.
@@ -27,18 +27,18 @@ const ALL_ONES: u32 = u32::MAX;
 pub(in crate::virtio) struct Mmio<R> {
     address: DeviceAddress,
     registers: R,
-    /// Until the handler of the line has it: it needs a mapping of its own.
+    /// Until the line's handler takes it: the handler needs its own mapping.
     interrupt: Option<R>,
     legacy: bool,
-    /// The features accepted. Some change what a kick is.
+    /// The accepted features. Some change the format of a kick.
     accepted: Features,
 }
 
 impl<R: Registers + Send + Sync + 'static> Mmio<R> {
-    /// Maps the registers of a device and reads what it is. No register is written.
+    /// Maps the registers of a device and identifies it. Writes no register.
     ///
     /// # Errors
-    /// When they cannot be mapped, or no virtio device of a known version is there; nothing is mapped then.
+    /// When they cannot be mapped, or hold no virtio device of a known version; nothing is mapped then.
     pub(in crate::virtio) fn open<P>(platform: &mut P, device: &MmioDevice) -> Result<(Self, MmioIdentity), MmioError>
     where
         P: Platform<Registers = R>,
@@ -76,7 +76,7 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         u64::from(self.registers.read32(register)) | u64::from(self.registers.read32(register + 4)) << 32
     }
 
-    /// Puts the selected queue, which has been given its size, to use (4.2.3.2).
+    /// Enables the selected queue, whose size is already set (4.2.3.2).
     fn enable_modern(&mut self, size: u16, addresses: QueueAddresses) {
         self.registers.write32(mmio::QUEUE_SIZE, size.into());
         self.registers.write64(mmio::QUEUE_DESC, addresses.descriptors);
@@ -85,11 +85,11 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         self.registers.write32(mmio::QUEUE_READY, 1);
     }
 
-    /// The same for a legacy device, which works out where the rings are from the first page (4.2.4).
+    /// Enables the queue of a legacy device, which computes the rings' addresses from the first page (4.2.4).
     fn enable_legacy(&mut self, queue: QueueIndex, size: u16, address: u64) -> Result<(), TransportError> {
         let page = u64::from(mmio::PAGE_SIZE);
         match u32::try_from(address / page) {
-            // Frame 0 would take the queue away again.
+            // Frame 0 would disable the queue again.
             Ok(frame @ 1..) if address % page == 0 => {
                 self.registers.write32(mmio::QUEUE_SIZE, size.into());
                 self.registers.write32(mmio::QUEUE_ALIGN, mmio::PAGE_SIZE);
@@ -100,7 +100,7 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         }
     }
 
-    /// Whether the selected queue is in use: its register.
+    /// The register that shows whether the selected queue is in use.
     fn in_use(&self) -> u32 {
         self.registers.read32(if self.legacy { mmio::QUEUE_FRAME } else { mmio::QUEUE_READY })
     }
@@ -116,7 +116,7 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         self.address
     }
 
-    /// A legacy device has 32 features. What a kick carries is the device's choice on PCI only (6.3).
+    /// A legacy device has 32 features. `NOTIF_CONFIG_DATA` is for PCI only (6.3).
     pub(super) fn features(&mut self) -> Features {
         let mut words = [0; 2];
         let count = if self.legacy { 1 } else { 2 };
@@ -168,7 +168,7 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         &mut self.registers
     }
 
-    /// The device does not say: a queue that it does not have has size 0.
+    /// The device does not report the number; missing queues have size 0.
     pub(super) fn queue_count(&self) -> u16 {
         u16::MAX
     }
@@ -180,7 +180,7 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         size.ok_or_else(|| self.misfit("QueueSizeMax", value))
     }
 
-    /// There is a line and no vectors.
+    /// There is a line, but no vectors.
     pub(super) fn set_config_vector(&mut self, vector: Option<MsixVector>) -> Result<(), TransportError> {
         self.no_vector(vector)
     }
@@ -229,7 +229,8 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         Ok(())
     }
 
-    /// Both registers count: a device that knows nothing of `QueueReset` reads 0 there at once, and its queue goes on.
+    /// Both registers count: a device that does not implement `QueueReset` reads 0 there at once, although its queue is
+    /// still enabled.
     pub(super) fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
         expect_queue_reset(self.accepted, self.address, queue)?;
         self.select(queue);
@@ -249,12 +250,12 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         self.registers.write32(doorbell.offset, value);
     }
 
-    /// The handler of its interrupt line, with the registers of interrupts; `None` if it has been given them.
+    /// The handler of its interrupt line, which takes the interrupt registers; `None` if they have been taken already.
     pub(super) fn line_handler(&mut self, events: &'static Events, queues: u32) -> Option<Handler<R>> {
         Some(Handler::noting(mmio_interrupt, events, queues, Some(self.interrupt.take()?)))
     }
 
-    /// A region of all ones is one that there is not (4.2.2.1).
+    /// All ones mean that there is no such region (4.2.2.1).
     pub(super) fn shared_memory(&mut self, id: u8) -> Option<RegisterWindow> {
         if self.legacy {
             return None;

@@ -1,9 +1,9 @@
-//! The operations of a virtio transport, by one enum under which a driver does not see which transport it has.
+//! The operations of a virtio transport: one enum over all transports, so that a driver need not know which one it has.
 //!
-//! Which one it is shows only at run time; each operation costs a match, which for a kick is one branch that always
-//! goes the same way. A transport is a file here, an arm of [`AnyTransport`], and a way to open it (`super::handle`).
+//! The choice is made at run time; each operation costs a match, which for a kick is one well-predicted branch. To add
+//! a transport, add a file here, a variant of [`AnyTransport`], and a way to open it (`super::handle`).
 //!
-//! By the names that C drivers know; operations of one transport alone are refused, or find nothing, on the others:
+//! The operations by the names in Linux (`virtio_config_ops`). One that a transport lacks fails or finds nothing there:
 //!
 //! | operation | transports | here |
 //! |---|---|---|
@@ -51,27 +51,27 @@ pub use mmio::{MmioDevice, MmioError, MmioIdentity};
 pub(super) use modern::Modern;
 pub use modern::ModernError;
 
-/// How often a configuration read is tried again because the configuration changed under it.
+/// The most attempts to read a configuration field that keeps changing.
 const CONFIG_ATTEMPTS: u32 = 64;
 
-/// A register's answer when no device gives one.
+/// The value read if no device responds.
 const ALL_ONES: u8 = 0xff;
 
-/// Where and with what an enabled queue is kicked; worked out once, so that a kick is one store.
+/// Where and with what value an enabled queue is kicked; computed once, so that a kick is one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doorbell {
-    /// In bytes from the start of the transport's doorbells. Checked against them.
+    /// Checked byte offset in the transport's doorbell structure.
     pub(super) offset: usize,
-    /// The 16 bits that name the queue: its index, or what the device chose.
+    /// The 16 bits that identify the queue: its index, or the device's choice.
     pub(super) number: u16,
 }
 
-/// Fails unless single queues can be reset: `RING_RESET` is accepted.
+/// Fails unless `RING_RESET` is negotiated.
 fn expect_queue_reset(accepted: Features, device: DeviceAddress, queue: QueueIndex) -> Result<(), TransportError> {
     if accepted.contains(Features::RING_RESET) { Ok(()) } else { Err(TransportError::NoQueueReset { device, queue }) }
 }
 
-/// How far the reset of a queue is: its registers.
+/// The registers that show the progress of a queue's reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueueResetState {
     /// `queue_reset`: 1 during the reset.
@@ -81,16 +81,16 @@ pub(crate) struct QueueResetState {
 }
 
 impl QueueResetState {
-    /// Whether the reset has happened: both read 0 (4.1.4.3.2).
+    /// Whether the reset is complete: both read 0 (4.1.4.3.2).
     pub(super) const fn is_done(self) -> bool {
         self.reset == 0 && self.enabled == 0
     }
 }
 
-/// A device's registers, by one of the transports.
+/// A device's registers, over one of the transports.
 ///
-/// An operation is a single step; [`super::Device`] knows their order, so the steps of starting and kicking a queue are
-/// not public.
+/// Each operation is a single step; [`super::Device`] knows their order, so the steps of starting and kicking a queue
+/// are not public.
 #[derive(Debug)]
 pub struct Transport<R>(pub(super) AnyTransport<R>);
 
@@ -103,12 +103,12 @@ pub(super) enum AnyTransport<R> {
     Legacy(Legacy<R>),
     /// Virtio over MMIO, of either version.
     Mmio(Mmio<R>),
-    /// What unit tests of the status sequence look into.
+    /// For unit tests of the status sequence.
     #[cfg(test)]
     Fake(FakeTransport),
 }
 
-/// Carries an operation out on the transport that it is.
+/// Dispatches an operation by transport.
 macro_rules! each {
     ($any:expr, $transport:ident => $operation:expr) => {
         match $any {
@@ -128,7 +128,7 @@ impl<R, T: Into<AnyTransport<R>>> From<T> for Transport<R> {
 }
 
 impl<R: Registers + Send + Sync + 'static> Transport<R> {
-    /// Which transport it is.
+    /// The kind of transport.
     pub fn kind(&self) -> TransportKind {
         each!(&self.0, transport => transport.kind())
     }
@@ -145,7 +145,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         each!(&mut self.0, transport => transport.features())
     }
 
-    /// Tells the device which features are accepted.
+    /// Writes the accepted features.
     #[doc(alias = "finalize_features")]
     pub(super) fn set_features(&mut self, features: Features) {
         each!(&mut self.0, transport => transport.set_features(features));
@@ -160,24 +160,24 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         each!(&self.0, transport => transport.status())
     }
 
-    /// Writes the device status. An empty one resets the device, which takes its time.
+    /// Writes the device status. An empty one starts a reset, which may take time.
     pub(super) fn set_status(&mut self, status: Status) {
         each!(&mut self.0, transport => transport.set_status(status));
     }
 
-    /// Counts changes of the device configuration; `None` where the transport has no such counter.
+    /// The counter of configuration changes; `None` if the transport has none.
     #[doc(alias = "config_generation")]
     fn generation(&self) -> Option<u32> {
         each!(&self.0, transport => transport.generation())
     }
 
-    /// Size of the device configuration in bytes, or of the room for it if the transport does not report the size; 0 if
-    /// there is none.
+    /// Size of the device configuration in bytes, or of the space for it if the transport does not report the size; 0
+    /// if there is none.
     pub(crate) fn config_len(&self) -> usize {
         self.config().map_or(0, |(registers, start)| registers.len().saturating_sub(start))
     }
 
-    /// The window that holds the device configuration, and where in it that begins.
+    /// The window that holds the device configuration, and its offset there.
     fn config(&self) -> Option<(&R, usize)> {
         match &self.0 {
             AnyTransport::Modern(modern) => modern.config().map(|registers| (registers, 0)),
@@ -188,7 +188,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         }
     }
 
-    /// The same, to write.
+    /// As [`Transport::config`], to write.
     fn config_mut(&mut self) -> Option<(&mut R, usize)> {
         match &mut self.0 {
             AnyTransport::Modern(modern) => modern.config_mut().map(|registers| (registers, 0)),
@@ -202,7 +202,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         }
     }
 
-    /// How many queues the device has at most, as far as the transport can tell.
+    /// The most queues that the device can have, as far as the transport can tell.
     pub(crate) fn queue_count(&self) -> u16 {
         each!(&self.0, transport => transport.queue_count())
     }
@@ -210,31 +210,31 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
     /// The largest size that a queue can have; 0 if there is no such queue.
     ///
     /// # Errors
-    /// When the device is gone, or says more than 32768.
+    /// When the device is gone, or reports more than 32768.
     pub(super) fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
         each!(&mut self.0, transport => transport.queue_size(queue))
     }
 
-    /// Tells a legacy device's registers that MSI-X is on or off: the vectors are there only then, and the
-    /// configuration moves behind them.
+    /// Records that MSI-X is on or off: a legacy device has vector registers only while it is on, and its configuration
+    /// moves behind them.
     pub(super) fn set_msix(&mut self, on: bool) {
         if let AnyTransport::Legacy(legacy) = &mut self.0 {
             legacy.set_msix(on);
         }
     }
 
-    /// Has configuration changes raise `vector`, or none.
+    /// Sets the vector for configuration changes, or none.
     ///
     /// # Errors
-    /// When the device does not take the vector.
+    /// When the device refuses the vector.
     pub(super) fn set_config_vector(&mut self, vector: Option<MsixVector>) -> Result<(), TransportError> {
         each!(&mut self.0, transport => transport.set_config_vector(vector))
     }
 
-    /// Has a queue that is not in use yet raise `vector`, or none.
+    /// Sets the vector of a queue that is not enabled yet, or none.
     ///
     /// # Errors
-    /// When the device does not take the vector.
+    /// When the device refuses the vector.
     pub(super) fn set_queue_vector(
         &mut self,
         queue: QueueIndex,
@@ -243,10 +243,10 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         each!(&mut self.0, transport => transport.set_queue_vector(queue, vector))
     }
 
-    /// Puts a queue to use, for the first time or after its reset. Its vector has been set.
+    /// Enables a queue, for the first time or after its reset. Its vector must be set already.
     ///
     /// # Errors
-    /// When the device has no such queue or doorbell, or does not take the size.
+    /// When the device has no such queue or doorbell, or refuses the size.
     pub(super) fn enable_queue(
         &mut self,
         queue: QueueIndex,
@@ -256,15 +256,15 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         each!(&mut self.0, transport => transport.enable_queue(queue, size, addresses))
     }
 
-    /// Starts the reset of one queue; [`Transport::queue_reset_state`] says when it is over.
+    /// Starts the reset of one queue; [`Transport::queue_reset_state`] shows when it is complete.
     ///
     /// # Errors
-    /// When the transport cannot do that.
+    /// When the transport cannot reset a queue.
     pub(super) fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
         each!(&mut self.0, transport => transport.start_queue_reset(queue))
     }
 
-    /// How far the reset of a queue is.
+    /// The progress of a queue's reset.
     ///
     /// # Errors
     /// When the device is gone, or the transport cannot reset a queue.
@@ -272,15 +272,15 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         each!(&mut self.0, transport => transport.queue_reset_state(queue))
     }
 
-    /// Kicks a queue of a device that runs.
+    /// Kicks a queue of a running device.
     #[doc(alias = "vp_notify")]
     #[inline]
     pub(super) fn notify(&mut self, doorbell: Doorbell, kick: Kick) {
         each!(&mut self.0, transport => transport.notify(doorbell, kick));
     }
 
-    /// A handler for the device's interrupt line: it asks the device why, acknowledges, and notes that in `events`;
-    /// used buffers by the bits `queues`. It takes the registers that it needs: there is one.
+    /// A handler for the device's interrupt line: it reads the cause, acknowledges it, and records it in `events`; used
+    /// buffers as the bits `queues`. The handler takes the registers that it needs, so there can be only one.
     pub(super) fn line_handler(&mut self, events: &'static Events, queues: u32) -> Option<Handler<R>> {
         each!(&mut self.0, transport => transport.line_handler(events, queues))
     }
@@ -294,7 +294,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         }
     }
 
-    /// Ends all mappings. Nothing of the device is touched.
+    /// Unmaps everything without accessing the device.
     pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
         each!(self.0, transport => transport.release(platform));
     }
@@ -302,7 +302,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
     /// Reads a field of the device configuration, of 8, 16 or 32 bits.
     ///
     /// # Errors
-    /// When there is no such field, it does not hold still, or the device is gone.
+    /// When there is no such field, it keeps changing, or the device is gone.
     #[doc(alias = "get")]
     pub fn read_config<T: ConfigField>(&self, offset: usize) -> Result<T, TransportError> {
         self.read_stable(offset)
@@ -328,7 +328,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         inside && offset % width == 0
     }
 
-    /// The registers that hold a field of the device configuration, and where in them it is.
+    /// The registers that hold a field of the device configuration, and its offset there.
     fn field_mut(&mut self, offset: usize, width: usize) -> Result<(&mut R, usize), TransportError> {
         let error = self.no_field(offset, width);
         if !self.has_field(offset, width) {
@@ -337,7 +337,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         self.config_mut().map(|(registers, start)| (registers, start + offset)).ok_or(error)
     }
 
-    /// Reads a field until the generation is the same before and after (2.5.1), or without one, until it holds still
+    /// Reads a field until the generation is the same before and after (2.5.1), or, without one, until two reads agree
     /// (2.5.4).
     fn read_stable<T: ConfigField>(&self, offset: usize) -> Result<T, TransportError> {
         let width = size_of::<T>();
@@ -349,12 +349,12 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
             let value = T::read(registers, at);
             let stable = match before {
                 Some(before) => self.generation() == Some(before),
-                // A byte has no parts that could be of different times.
+                // A byte cannot be torn.
                 None => width == 1 || T::read(registers, at) == value,
             };
             if stable {
                 if value == T::ALL_ONES {
-                    // It may be the value, or the bus's answer for nobody.
+                    // It may be the value, or the device may be gone.
                     self.status()?;
                 }
                 return Ok(value);

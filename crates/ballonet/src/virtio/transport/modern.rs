@@ -1,6 +1,6 @@
 //! The modern virtio-pci transport (virtio 1.4, 4.1): structures in BARs, found by capabilities.
 //!
-//! Every register is accessed with its own width; 64-bit ones as two 32-bit stores, low half first (4.1.3.1).
+//! Every register is accessed at its own width; 64-bit ones as two 32-bit stores, low half first (4.1.3.1).
 
 use alloc::vec::Vec;
 use core::mem::offset_of;
@@ -17,21 +17,21 @@ use crate::virtio::queue::{Kick, QueueAddresses, QueueIndex};
 use crate::virtio::spec::{CommonConfig, Features, NO_VECTOR, QUEUE_SIZE_MAX, Status};
 use crate::virtio::transport_kind::TransportKind;
 
-/// Why a structure could not be reached, neither by a mapping nor through configuration space.
+/// Why a structure could be reached neither by a mapping nor through configuration space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum ModernError {
     /// The platform could not map it.
     #[display("{_0}")]
     Map(MapError),
-    /// It has no address, or is not to be mapped.
+    /// It has no address or must not be mapped, and there is no window to it.
     #[display("{_0} is not mapped, and the platform has no way to it through configuration space")]
     NotMapped(#[error(not(source))] StructureLocation),
-    /// A mapping is smaller than what was to be mapped.
+    /// A mapping is smaller than requested.
     #[display("{place} was mapped with {length} bytes only")]
     Short {
-        /// What was to be mapped.
+        /// The structure requested.
         place: StructureLocation,
-        /// What was, in bytes.
+        /// Bytes mapped.
         length: usize,
     },
 }
@@ -42,20 +42,20 @@ pub(in crate::virtio) struct Modern<R> {
     address: DeviceAddress,
     common: R,
     notify: R,
-    /// Where the doorbells are in their BAR: wide kicks have to be aligned there, too. A BAR is aligned to its size.
+    /// The doorbells' offset in their BAR, which is itself aligned: 32-bit kicks must be aligned in the BAR.
     notify_offset: u32,
     multiplier: u32,
-    /// The features accepted. Some change what a kick is.
+    /// The accepted features. Some change the format of a kick.
     accepted: Features,
-    /// Until the handler of the line has it.
+    /// Until the line's handler takes it.
     isr: Option<R>,
     device: Option<R>,
     shared_memory: Vec<SharedMemory>,
 }
 
 impl<R: Registers + Send + Sync + 'static> Modern<R> {
-    /// Maps the structures; what cannot be mapped is reached through configuration space, if there is a way. Nothing of
-    /// the device is touched.
+    /// Maps the structures, without accessing the device. Those that cannot be mapped are reached through configuration
+    /// space, if possible.
     ///
     /// # Errors
     /// When one of them cannot be reached; none is mapped then.
@@ -118,7 +118,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     }
 }
 
-/// Structures on their way to being a transport; unmapped again if one of them fails.
+/// Structures mapped so far; unmapped again if a later one fails.
 struct Mapped<'p, P: Platform> {
     platform: &'p mut P,
     access: Option<Capability>,
@@ -180,7 +180,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
             self.common.write32(offset_of!(CommonConfig, device_feature_select), select);
             *word = self.common.read32(offset_of!(CommonConfig, device_feature));
         }
-        // Features that come with a register of their own are on offer where the structure has it.
+        // A feature with its own register counts as offered only if the structure has the register.
         let missing = [
             (Features::NOTIF_CONFIG_DATA, offset_of!(CommonConfig, queue_notif_config_data)),
             (Features::RING_RESET, offset_of!(CommonConfig, queue_reset)),
@@ -266,8 +266,8 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
             return Err(TransportError::QueueEnable { device, queue, enabled });
         }
         let doorbell = self.doorbell(queue)?;
-        // Also where it is what the register says: after a reset of the queue there are devices that say the largest
-        // size and mean the last one.
+        // Written even if the register already reads so: after a queue reset, some devices report the maximum size but
+        // use the previous one.
         self.common.write16(offset_of!(CommonConfig, queue_size), size);
         self.common.write64(offset_of!(CommonConfig, queue_desc), addresses.descriptors);
         self.common.write64(offset_of!(CommonConfig, queue_driver), addresses.driver);
@@ -289,7 +289,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
         let reset = self.common.read16(offset_of!(CommonConfig, queue_reset));
         let enabled = self.common.read16(offset_of!(CommonConfig, queue_enable));
         if reset == u16::MAX || enabled == u16::MAX {
-            // They may be what a device has there, or the bus's answer for nobody.
+            // They may be the registers' values, or the device may be gone.
             self.status()?;
         }
         Ok(QueueResetState { reset, enabled })
@@ -305,7 +305,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
         }
     }
 
-    /// The handler of its interrupt line, with the ISR byte's registers; `None` if it has been given them.
+    /// The handler of its interrupt line, which takes the ISR byte's registers; `None` if they have been taken already.
     pub(super) fn line_handler(&mut self, events: &'static Events, queues: u32) -> Option<Handler<R>> {
         Some(Handler::noting(intx_interrupt, events, queues, Some(self.isr.take()?)))
     }

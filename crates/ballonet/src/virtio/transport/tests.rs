@@ -1,11 +1,11 @@
-//! The table of operations is true: each is there, under the name that the table says, and is found by its C name.
+//! The table of operations is correct: each exists under the name in the table, and is found by its C name.
 
 use super::Transport;
 use crate::platform::Platform;
 use crate::virtio::device::{Device, DriverFound, DriverOk, Reset};
 use crate::virtio::interrupt::{Interrupts, find_vqs};
 
-/// What a transport must be able to do.
+/// The operations that a transport must have.
 const OPERATIONS: [&str; 17] = [
     "get",
     "set",
@@ -71,7 +71,7 @@ fn every_operation_is_in_the_table_and_found_by_its_c_name() {
     }
 }
 
-/// Never run: that it compiles shows that each operation is there, on whatever platform.
+/// Never run: it compiles only if each operation exists, for every platform.
 #[allow(dead_code)]
 fn all_of_them<P: Platform>() {
     type On<P> = Transport<<P as Platform>::Registers>;

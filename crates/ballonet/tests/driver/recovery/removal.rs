@@ -1,4 +1,4 @@
-//! The device is removed after any access; frames are treated as the host demands.
+//! The device is removed after any access; frames are handled as `MUST_TELL_HOST` requires.
 
 use super::*;
 
@@ -27,10 +27,10 @@ fn live(guest: &mut Guest) -> Result<(), BalloonError> {
     guest.try_run()
 }
 
-/// Removes the device after each number of register accesses, up to as many as its life takes.
+/// Removes the device after 0, 1, 2, ... register accesses, until a whole life takes fewer.
 fn sweep(kind: &Behaviour) {
     for accesses in 0.. {
-        assert!(accesses < 5000, "a life should take fewer accesses");
+        assert!(accesses < 5000, "a whole life should take fewer accesses");
         let mut guest = bring_up(kind.clone());
         let told = guest.device(|b, _| b.common.accepted()) & feature::MUST_TELL_HOST != 0;
         guest.device(|b, _| b.remove_after(accesses));
@@ -56,29 +56,29 @@ fn sweep(kind: &Behaviour) {
         assert_eq!(guest.platform.frames.in_flight(), 0);
         let ballooned = guest.platform.frames.ballooned_frames();
         assert_eq!(guest.driver().status().actual, ballooned);
-        assert!(told || ballooned == 0, "{ballooned} frames are left with a host that is gone");
+        assert!(told || ballooned == 0, "{ballooned} frames still count as ballooned, but the device is gone");
         assert!(matches!(guest.reset(), Err(BalloonError::Transport(TransportError::Gone(_)))));
         guest.finish();
     }
 }
 
 #[test]
-fn a_device_that_vanishes_after_any_access_takes_nothing_with_it() {
+fn a_device_that_vanishes_after_any_access_loses_no_frame() {
     sweep(&Behaviour::conforming());
 }
 
 #[test]
-fn a_device_on_a_line_that_vanishes_after_any_access_takes_nothing_with_it() {
+fn a_device_on_a_line_that_vanishes_after_any_access_loses_no_frame() {
     sweep(&Behaviour::qemu_7_2());
 }
 
 #[test]
-fn a_legacy_device_that_vanishes_after_any_access_takes_nothing_with_it() {
+fn a_legacy_device_that_vanishes_after_any_access_loses_no_frame() {
     sweep(&lenient(Behaviour::conforming().legacy()));
 }
 
 #[test]
-fn a_device_that_vanishes_while_a_queue_is_reset_takes_nothing_with_it() {
+fn a_device_that_vanishes_during_a_queue_reset_loses_no_frame() {
     for (name, kind) in resettable() {
         for (queue, first, then) in [(BalloonQueue::Inflate, 0, 3000), (BalloonQueue::Deflate, 3000, 0)] {
             for accesses in 0.. {

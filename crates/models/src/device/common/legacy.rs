@@ -1,6 +1,6 @@
 //! The legacy interface: registers in the ports of BAR 0, with the driver held to the rules of virtio before version 1.
 //!
-//! State and queues are those of [`CommonConfig`]; here are the other registers onto them, and what is different.
+//! State and queues are those of [`CommonConfig`]; this adds the legacy registers for them, and the differences.
 
 use crate::behaviour::Behaviour;
 use crate::bug::Bug;
@@ -13,13 +13,13 @@ pub(crate) const ISR: u64 = 0x13;
 /// The doorbell.
 pub(crate) const NOTIFY: u64 = 0x10;
 const STATUS: u64 = 0x12;
-/// What rings are aligned to.
+/// Alignment of rings.
 const ALIGN: u64 = 4096;
 const ANY_LAYOUT: u64 = 1 << 27;
-/// The bit by which devices recognize drivers that accept whatever is offered.
+/// The bit that unmasks drivers which accept everything offered.
 const BAD_FEATURE: u64 = 1 << 30;
 
-/// The fields of the header: offset, width, whether the driver may write. The last two are there with MSI-X only.
+/// The fields of the header: offset, width, whether the driver may write. The last two exist only with MSI-X.
 const FIELDS: [(u64, u8, bool); 10] = [
     (0x00, 4, false),
     (0x04, 4, true),
@@ -109,7 +109,7 @@ impl CommonConfig {
             0x08 => self.write_frame(value, bus),
             0x0e => self.queue_select = value as u16,
             STATUS => {
-                // The interface through which a device is reset is the one that drives it.
+                // The interface used for the reset counts as the one that drives the device.
                 self.legacy |= value == 0;
                 self.write_status(value as u8, behaviour, bus);
             }
@@ -132,7 +132,7 @@ impl CommonConfig {
         if value & BAD_FEATURE != 0 {
             bus.misstep("LEG-RSVD-02", "bit 30 accepted");
         }
-        // As in QEMU: who accepts that bit is taken to accept none.
+        // As in QEMU: accepting that bit clears all features.
         self.accepted = if value & BAD_FEATURE != 0 { 0 } else { value };
         self.features_final = true;
     }

@@ -1,4 +1,4 @@
-//! Device state and queues by the registers of virtio over MMIO; the driver is held to their rules.
+//! Device state and queues by the registers of virtio over MMIO, with checks of the driver.
 
 use super::CommonConfig;
 use crate::behaviour::Behaviour;

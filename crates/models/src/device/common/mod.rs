@@ -1,4 +1,4 @@
-//! The common configuration structure: the device's half of initialization, with the driver held to the order of it.
+//! The common configuration structure: the device's half of initialization, with checks of the driver's order.
 
 pub(super) mod legacy;
 pub(super) mod mmio;
@@ -48,11 +48,11 @@ const FIELDS: [(u64, u8, bool); 22] = [
 pub struct CommonConfig {
     offered: u64,
     pub(crate) status: u8,
-    /// The driver has reset the device by its legacy interface, and so drives it by that.
+    /// The driver has reset the device by its legacy interface, so this is the one in use.
     pub legacy: bool,
-    /// When the reset under way will be done.
+    /// When the current reset completes.
     resetting: Option<u64>,
-    /// It was reset, and takes no status any more.
+    /// It was reset, and ignores the status from then on.
     locked: bool,
     pub(crate) ever_reset: bool,
     /// The driver has not read status since it wrote `FEATURES_OK`.
@@ -125,17 +125,17 @@ impl CommonConfig {
         self.status & DRIVER_OK != 0
     }
 
-    /// Whether the device is reset, and the driver knows.
+    /// Whether the device is reset, and the driver has seen it.
     pub fn is_reset(&self) -> bool {
         self.status == 0 && self.resetting.is_none() && self.ever_reset
     }
 
-    /// Whether the device is reset, or was told that the driver gave up.
+    /// Whether the device is reset, or has FAILED set.
     pub fn stopped(&self) -> bool {
         self.is_reset() || self.failed()
     }
 
-    /// Whether the driver has asked for a reset that does not show as done.
+    /// Whether a reset is requested but not visible as complete.
     pub(crate) fn resetting(&self) -> bool {
         self.resetting.is_some()
     }
@@ -144,12 +144,12 @@ impl CommonConfig {
         self.status & FAILED != 0
     }
 
-    /// Whether features are settled: the driver may touch device config and queues.
+    /// Whether features are negotiated, so that the driver may access device config and queues.
     pub(crate) fn settled(&self) -> bool {
         self.features_final && !self.features_unread
     }
 
-    /// Whether the driver has said that it is there, and no more.
+    /// Whether the status is exactly ACKNOWLEDGE and DRIVER.
     pub(crate) fn driver_found(&self) -> bool {
         self.status == ACKNOWLEDGE | DRIVER
     }
@@ -301,7 +301,7 @@ impl CommonConfig {
     }
 }
 
-/// What a queue is kicked with once `NOTIF_CONFIG_DATA` is accepted: not its index.
+/// The value for kicks of a queue once `NOTIF_CONFIG_DATA` is accepted: not its index.
 pub(crate) fn config_data(index: u16) -> u16 {
     0x701 + 3 * index
 }

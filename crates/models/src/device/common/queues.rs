@@ -94,7 +94,7 @@ impl CommonConfig {
             Purpose::Statistics => 1,
             Purpose::Hint => 3,
             Purpose::Reporting => 5,
-            // crosvm's, of which no driver but its own knows.
+            // crosvm's, known only to its own driver.
             Purpose::Own => 7,
             _ => return,
         };
@@ -104,7 +104,7 @@ impl CommonConfig {
     }
 }
 
-/// Whether the MSI-X table has no such vector, and the device knows.
+/// Whether the MSI-X table has no such vector, and the device checks it.
 fn is_absent(vector: u16, behaviour: &Behaviour) -> bool {
     let taken = behaviour.quirks.registers.takes_any_vector || behaviour.has(Bug::TakesAbsentVector);
     vector >= behaviour.vectors.unwrap_or(0) && !taken

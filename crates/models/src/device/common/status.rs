@@ -1,4 +1,4 @@
-//! The device status, and what driver and device have to have done at each step of it.
+//! The device status, and the conditions for each of its steps.
 
 use super::{ACKNOWLEDGE, CommonConfig, DRIVER, DRIVER_OK, FAILED, FEATURES_OK, NEEDS_RESET};
 use crate::behaviour::{Behaviour, Numbering, Resets};
@@ -39,7 +39,7 @@ impl CommonConfig {
             return;
         }
         if value & FAILED != 0 && self.resetting.is_some() {
-            // Giving up on a device that does not finish its reset starts nothing over.
+            // FAILED on a device that does not finish its reset does not restart the reset.
             self.status |= FAILED;
             return;
         }
@@ -106,7 +106,7 @@ impl CommonConfig {
         self.status = if refused { value & !FEATURES_OK } else { value };
     }
 
-    /// Gives the queues from 2 on to the features that were accepted.
+    /// Assigns the queues from 2 on to the accepted features.
     fn renumber(&mut self) {
         let optional = [(1, Purpose::Statistics), (3, Purpose::Hint), (5, Purpose::Reporting)];
         let accepted = self.accepted;

@@ -5,7 +5,7 @@ use ballonet::pci::{Bdf, ConfigSpace};
 use super::REGISTER;
 use crate::machine::Machine;
 
-/// Config space of the machine's functions. One segment, through ports: 256 bytes a function.
+/// Config space of the machine's functions. One segment, through ports: 256 bytes per function.
 pub struct ModelConfig {
     pub(super) machine: Machine,
 }

@@ -32,7 +32,7 @@ const MEMORY: u64 = 2;
 /// The platform that the driver is given.
 pub struct ModelPlatform {
     pub frames: Frames,
-    /// Statistics beyond those that it always gives.
+    /// Additional statistics.
     pub told: Statistics,
     machine: Machine,
     config: ModelConfig,
@@ -116,7 +116,7 @@ impl Platform for ModelPlatform {
         if state.devices.values().any(|d| d.uses(memory.start, memory.size as u64)) {
             state.bus.misstep("CLEAN-02", format!("DMA memory {:#x} released while the device uses it", memory.start));
         }
-        // Whose memory it was is unknown with several devices, or with one whose queues are reset one by one.
+        // With several devices, or with resets of single queues, the owner of the memory is unknown.
         let is_pci = |d: &Balloon| d.behaviour.mmio.is_none();
         let masters = |d: &Balloon| {
             is_pci(d) && !d.gone() && d.config.bus_master() && d.common.queues.iter().all(|q| q.resets == 0)
@@ -174,7 +174,7 @@ impl Platform for ModelPlatform {
         self.remove_vector(&vector)
     }
 
-    /// There are four CPUs; a message names one as on x86, by bits 12 up of its address.
+    /// There are four CPUs, selected as on x86 by the address bits from 12 up.
     fn set_vector_affinity(&mut self, vector: &Vector, cpu: u32) -> Result<MsiMessage, AffinityError> {
         let old = vector.message.ok_or(AffinityError::Line(vector.number))?;
         if cpu > 3 {

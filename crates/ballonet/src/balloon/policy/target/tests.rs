@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A plan with a host that completes what it is sent, and a platform with `free` frames.
+/// A plan with a host that completes all requests, and a platform with `free` frames.
 #[derive(Debug)]
 struct World {
     plan: TargetPlan,
@@ -20,7 +20,7 @@ impl World {
         Self { plan: TargetPlan::new(0), free, flight: Vec::new(), news: 0 }
     }
 
-    /// Sends one request of at most `most` frames, if the plan says so. Whether it did.
+    /// Sends one request of at most `most` frames, if the plan asks for it. Returns whether it did.
     fn send(&mut self, most: u32) -> bool {
         let (inflate, count) = match self.plan.next() {
             Action::Inflate(count) => (true, count.min(self.free)),
@@ -70,7 +70,7 @@ impl World {
             }
             self.complete(0);
         }
-        panic!("the plan does not come to rest: {self:?}");
+        panic!("the plan does not settle: {self:?}");
     }
 }
 
@@ -157,7 +157,7 @@ fn after_a_reset_nothing_is_in_flight_and_a_shortage_is_tried_again() {
 }
 
 #[test]
-fn frames_kept_by_a_device_count_nowhere() {
+fn frames_withheld_by_a_device_count_on_neither_side() {
     let mut plan = TargetPlan::new(100);
     plan.set_target(40);
     plan.deflate_sent(60);
@@ -188,7 +188,7 @@ fn while_the_guest_is_short_of_memory_the_balloon_shrinks_whatever_the_host_want
 }
 
 #[test]
-fn frames_on_their_way_to_the_host_arrive_before_they_are_asked_for() {
+fn inflating_frames_are_confirmed_before_they_are_deflated() {
     let mut plan = TargetPlan::new(0);
     plan.set_target(500);
     plan.inflate_sent(300);

@@ -16,7 +16,7 @@ use crate::memory::{FrameRun, PageFrames};
 use crate::platform::{OutOfMemory, Platform};
 use crate::virtio::{Chain, Completion, Kick, QueueError, Quiesced, RingLayout, Stopped};
 
-/// Where frames go.
+/// The direction in which frames move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     Inflate = 0,
@@ -32,7 +32,7 @@ impl Direction {
         }
     }
 
-    /// Undoes the taking of frames that no device was shown.
+    /// Returns frames that the device has not seen to where they came from.
     pub(crate) fn put_back<F: PageFrames>(self, frames: &mut F, request: &Request) {
         for run in request.runs() {
             match self {
@@ -42,7 +42,7 @@ impl Direction {
         }
     }
 
-    /// Returns the frames of a request that the device let go of without having completed it.
+    /// Returns the frames of a request that the device dropped without completing it.
     pub(crate) fn give_back<F: PageFrames>(self, frames: &mut F, request: &Request, poison: Option<Poison>) {
         for run in request.runs() {
             match self {
@@ -62,12 +62,12 @@ pub(crate) struct Pages<P: Platform> {
     requests: Requests<P::Memory>,
 }
 
-/// What was put into a queue.
+/// The requests added to a queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Added {
     pub(crate) frames: u32,
     pub(crate) requests: u16,
-    /// Whether there were all the frames that were asked for.
+    /// Whether all requested frames were available.
     pub(crate) enough: bool,
 }
 
@@ -80,7 +80,7 @@ impl Added {
 }
 
 impl<P: BalloonPlatform> Pages<P> {
-    /// Makes both queues, with at most `window` requests of `shape` in flight.
+    /// Creates both queues, with at most `window` requests of `shape` in flight.
     pub(crate) fn make(
         maker: &mut Maker<'_, P>,
         numbers: &QueueNumbers,
@@ -131,8 +131,8 @@ impl<P: BalloonPlatform> Pages<P> {
         Ok(())
     }
 
-    /// Adds as many requests as the queue, the pool and `limit` have room for, of frames that `take` takes. The device
-    /// sees them by [`Virtqueue::publish`](crate::virtio::Virtqueue::publish).
+    /// Adds as many requests as the queue, the pool and `limit` allow, with frames from `take`.
+    /// [`Virtqueue::publish`](crate::virtio::Virtqueue::publish) makes them available to the device.
     pub(crate) fn add(
         &mut self,
         direction: Direction,
@@ -154,7 +154,7 @@ impl<P: BalloonPlatform> Pages<P> {
                 break;
             }
             if let Err(rejected) = queue.add(Chain::readable(requests.write(&request)), request) {
-                // Only a queue that is out of use refuses a request that it has room for.
+                // Only a broken queue refuses a request that fits.
                 direction.put_back(frames, &rejected.token);
                 requests.put(rejected.token);
                 return queue.poisoned().map_or(Ok(added), |error| Err(BalloonError::queue(direction.word())(error)));
@@ -166,14 +166,14 @@ impl<P: BalloonPlatform> Pages<P> {
     }
 
     /// Asks for an interrupt when a queue is half done, if `more` can be sent then, else when it is empty. `false` if
-    /// that is so already.
+    /// that is already the case.
     pub(crate) fn arm(&mut self, direction: Direction, more: bool) -> bool {
         let queue = &mut self.queues[direction as usize];
         let outstanding = queue.outstanding();
         outstanding == 0 || queue.arm(if more { outstanding.div_ceil(2) } else { outstanding })
     }
 
-    /// Takes the requests that the device has not completed out of a queue that was reset.
+    /// Takes the unfinished requests out of a queue that was reset.
     pub(crate) fn drain(&mut self, direction: Direction, proof: &impl Stopped) -> impl Iterator<Item = Request> {
         self.queues[direction as usize].drain(proof)
     }
@@ -188,12 +188,12 @@ impl<P: BalloonPlatform> Pages<P> {
         let queue = &mut queues[direction as usize];
         for request in unfinished {
             let added = queue.add(Chain::readable(requests.write(&request)), request);
-            assert!(added.is_ok(), "a queue holds as much as the one before it, which had its size");
+            assert!(added.is_ok(), "the new queue has the size of the old one");
         }
         queue.publish()
     }
 
-    /// Returns queues, requests and frames to the platform. Of the frames in flight, returns how many are free now, and
+    /// Releases queues, requests and frames to the platform. Returns how many of the frames in flight are now free, and
     /// how many ballooned.
     pub(crate) fn release(self, platform: &mut P, proof: &Quiesced, poison: Option<Poison>) -> (u64, u64) {
         let mut release = |queue: Vring<P, Request>, direction: Direction| {
@@ -218,7 +218,7 @@ impl<P: Platform> Pages<P> {
         &self.queues[direction as usize]
     }
 
-    /// The same, to publish in it or to replace it.
+    /// The queue of a direction, to publish requests or replace it.
     pub(crate) fn queue_mut(&mut self, direction: Direction) -> &mut Vring<P, Request> {
         &mut self.queues[direction as usize]
     }

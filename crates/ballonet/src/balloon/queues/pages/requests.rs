@@ -26,7 +26,7 @@ pub(crate) struct Request {
     /// Ascending.
     runs: Vec<FrameRun>,
     frames: u32,
-    /// The most frames, and the most runs of them.
+    /// The most frames, and the most runs.
     room: (u32, usize),
 }
 
@@ -54,9 +54,9 @@ impl Request {
         while self.frames < room && self.runs.len() < runs {
             let wanted = room - self.frames;
             let Some(run) = take(wanted) else { return false };
-            assert!(run.count() <= wanted, "the platform gave {run} where {wanted} frames were asked for");
+            assert!(run.count() <= wanted, "the platform returned {run} although {wanted} frames were requested");
             self.frames += run.count();
-            // They mostly come in order, and there are few of them.
+            // Runs mostly arrive in order, and there are few.
             let place = self.runs.iter().rposition(|other| other.start() < run.start()).map_or(0, |before| before + 1);
             self.runs.insert(place, run);
         }
@@ -78,7 +78,7 @@ pub(crate) struct Requests<M> {
 }
 
 impl<M: DmaMemory> Requests<M> {
-    /// A pool of at most `window` requests; of fewer when memory is short.
+    /// A pool of at most `window` requests, fewer if memory is short.
     ///
     /// # Errors
     /// When there is no memory for a single one.
@@ -133,7 +133,7 @@ impl<M: DmaMemory> Requests<M> {
         Some(request)
     }
 
-    /// Takes a request back. Its frames are accounted for.
+    /// Takes a request back; its frames have been dealt with.
     pub(crate) fn put(&mut self, mut request: Request) {
         request.runs.clear();
         request.frames = 0;
@@ -144,7 +144,7 @@ impl<M: DmaMemory> Requests<M> {
     pub(crate) fn write(&mut self, request: &Request) -> &[Segment] {
         let mut length = 0;
         for run in &request.runs {
-            // `collect` keeps the sum of all runs below what the scratch holds.
+            // `collect` limits the sum of all runs to the size of the scratch.
             length += write_pfns(*run, &mut self.scratch[length..]);
         }
         debug_assert_eq!(length, request.frames as usize * PFN_SIZE);

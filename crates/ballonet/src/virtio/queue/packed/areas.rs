@@ -17,9 +17,9 @@ pub(super) struct Areas<M> {
 }
 
 impl<M: DmaMemory> Areas<M> {
-    /// The queue in `memory`, which is zeroed. A platform that gave less than it was asked for is broken.
+    /// The queue in `memory`, which is zeroed. A platform that returns less than requested is broken.
     pub(super) fn new(memory: M, layout: PackedLayout) -> Self {
-        assert!(memory.len() >= layout.bytes(), "queue memory is smaller than asked for");
+        assert!(memory.len() >= layout.bytes(), "queue memory is smaller than requested");
         Self { memory, layout }
     }
 
@@ -40,7 +40,7 @@ impl<M: DmaMemory> Areas<M> {
         }
     }
 
-    /// Writes all of a descriptor but its flags, which make it available.
+    /// Writes a descriptor except for its flags, which make it available.
     #[inline]
     pub(super) fn write_descriptor(&mut self, offset: u16, segment: Segment, id: u16) {
         write_descriptor(&mut self.memory, usize::from(offset) * size_of::<Descriptor>(), segment, id);
@@ -56,25 +56,25 @@ impl<M: DmaMemory> Areas<M> {
         set_flags(&mut self.memory, usize::from(offset) * size_of::<Descriptor>(), flags);
     }
 
-    /// Id and length of a used descriptor, both as the device claims.
+    /// ID and length of a used descriptor, as the device claims.
     pub(super) fn used(&self, offset: u16) -> (u16, u32) {
         let at = usize::from(offset) * size_of::<Descriptor>();
         let id = u16::from_le(self.memory.load16(at + offset_of!(PackedDescriptor, id)));
         (id, u32::from_le(self.memory.load32(at + offset_of!(PackedDescriptor, len))))
     }
 
-    /// Says when the driver wants to be interrupted.
+    /// Writes when the driver wants an interrupt.
     pub(super) fn set_driver_suppression(&mut self, suppression: Suppression) {
         self.memory.store32(self.layout.driver(), suppression.word().to_le());
     }
 
-    /// When the device wants to be kicked.
+    /// Reads when the device wants a kick.
     pub(super) fn device_suppression(&self, event_idx: bool) -> Suppression {
         Suppression::from_word(u32::from_le(self.memory.load32(self.layout.device())), event_idx)
     }
 }
 
-/// Writes all of the descriptor at `offset` of a table but its flags.
+/// Writes the descriptor at `offset` of a table, except for its flags.
 #[inline]
 pub(super) fn write_descriptor<M: DmaMemory>(table: &mut M, offset: usize, segment: Segment, id: u16) {
     table.store64(offset + offset_of!(PackedDescriptor, addr), segment.address.to_le());

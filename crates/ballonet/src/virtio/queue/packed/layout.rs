@@ -2,8 +2,8 @@
 
 use crate::virtio::spec::{Descriptor, EventSuppression, QUEUE_SIZE_MAX};
 
-/// What the areas are aligned to, in bytes: a cache line, so that driver and device do not write the same one. The
-/// specification asks for 16 and 4.
+/// Alignment of the areas in bytes: a cache line, so that driver and device do not write the same one. The
+/// specification requires only 16 and 4.
 const LINE: usize = 64;
 
 /// The layout of a packed queue: descriptor ring, driver's and device's event suppression structures.
@@ -13,8 +13,8 @@ pub(in crate::virtio::queue) struct PackedLayout {
 }
 
 impl PackedLayout {
-    /// The layout of a queue of `size` entries, or `None` if that is 0 or above 32768 (2.8.10.1). It need be no power
-    /// of two.
+    /// The layout of a queue of `size` entries, or `None` if that is 0 or above 32768 (2.8.10.1). It need not be a
+    /// power of two.
     pub(in crate::virtio::queue) const fn new(size: u16) -> Option<Self> {
         if size != 0 && size <= QUEUE_SIZE_MAX { Some(Self { size }) } else { None }
     }
@@ -24,7 +24,7 @@ impl PackedLayout {
         self.size
     }
 
-    /// What the block is aligned to, in bytes.
+    /// Alignment of the block in bytes.
     pub(in crate::virtio::queue) const fn align(self) -> usize {
         LINE
     }

@@ -1,4 +1,4 @@
-//! A place on a packed ring: the offset of a descriptor, and the wrap counter of the lap (virtio 1.4, 2.8.1).
+//! A position on a packed ring: the offset of a descriptor, and the wrap counter (virtio 1.4, 2.8.1).
 
 use crate::virtio::spec::{DescriptorFlags, POSITION_WRAP};
 
@@ -6,7 +6,7 @@ use crate::virtio::spec::{DescriptorFlags, POSITION_WRAP};
 const AVAIL: u16 = DescriptorFlags::AVAIL.bits();
 const USED: u16 = DescriptorFlags::USED.bits();
 
-/// A place on a ring, told apart from the same descriptor one lap earlier or later.
+/// A position on a ring, distinct from the same descriptor one lap earlier or later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     offset: u16,
@@ -22,7 +22,7 @@ impl Position {
         self.offset
     }
 
-    /// The position `count` descriptors on, of at most one lap.
+    /// The position `count` descriptors further on, at most one lap.
     #[inline]
     pub(super) const fn advance(self, count: u16, size: u16) -> Self {
         let sum = self.offset as u32 + count as u32;
@@ -33,18 +33,18 @@ impl Position {
         }
     }
 
-    /// How many descriptors lie from `earlier` up to here. Modulo two laps, which is all that a wrap counter of one bit
-    /// can tell apart.
+    /// Number of descriptors from `earlier` up to here, modulo two laps: a wrap counter of one bit distinguishes no
+    /// more.
     #[inline]
     pub(super) const fn since(self, earlier: Self, size: u16) -> u32 {
         let laps = 2 * size as u32;
-        // What the other side names may lie beyond the ring; what we name does not, so one lap too many is all there
-        // can be.
+        // An offset from the device may lie beyond the ring, but ours does not, so the distance exceeds the range by at
+        // most one lap.
         let distance = self.index(size) + laps - earlier.index(size) % laps;
         if distance < laps { distance } else { distance - laps }
     }
 
-    /// The descriptor's number among those of two laps, the first of which is that with the wrap counter at 1.
+    /// The descriptor's number within two laps, counted from the lap with the wrap counter at 1.
     const fn index(self, size: u16) -> u32 {
         self.offset as u32 + if self.wrap { 0 } else { size as u32 }
     }
@@ -54,22 +54,22 @@ impl Position {
         if self.wrap { AVAIL } else { USED }
     }
 
-    /// Whether flags are those of an available or used descriptor of this lap, rather than of what was there before.
+    /// Whether the flags belong to an available or used descriptor of this lap, not to an earlier one.
     pub(super) const fn is_of_this_lap(self, flags: u16) -> bool {
         (flags & AVAIL != 0) == self.wrap
     }
 
-    /// Whether flags are those of a used descriptor of this lap.
+    /// Whether the flags mark a used descriptor of this lap.
     pub(super) const fn is_used(self, flags: u16) -> bool {
         self.is_of_this_lap(flags) && (flags & USED != 0) == self.wrap
     }
 
-    /// In 16 bits, as event suppression structures and kicks carry it (2.8.14, 4.1.5.2).
+    /// The 16-bit encoding in event suppression structures and kicks (2.8.14, 4.1.5.2).
     pub(super) const fn word(self) -> u16 {
         self.offset | if self.wrap { POSITION_WRAP } else { 0 }
     }
 
-    /// From 16 bits, whatever the other side put there: the offset may lie beyond the ring.
+    /// Decodes 16 bits from the device: the offset may lie beyond the ring.
     pub(super) const fn from_word(word: u16) -> Self {
         Self { offset: word & !POSITION_WRAP, wrap: word & POSITION_WRAP != 0 }
     }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn available_and_used_flags_are_told_apart_in_both_laps() {
+    fn available_and_used_flags_are_distinct_in_both_laps() {
         for position in [Position::START, Position::START.advance(3, 3)] {
             let available = position.available();
             assert!(position.is_of_this_lap(available) && !position.is_used(available));
@@ -108,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stride_is_as_many_single_steps(size in 1..50u16, steps in 0..200u32, share in 0..=50u16) {
+        fn advancing_equals_as_many_single_steps(size in 1..50u16, steps in 0..200u32, share in 0..=50u16) {
             let count = share.min(size);
             let start = walked(steps, size);
             let end = start.advance(count, size);
@@ -123,7 +123,7 @@ mod tests {
         }
 
         #[test]
-        fn no_word_of_the_other_side_is_too_strange(word: u16, offset: u16, wrap: bool, size in 1..=32768u16) {
+        fn any_word_from_the_device_is_handled(word: u16, offset: u16, wrap: bool, size in 1..=32768u16) {
             let here = Position { offset: offset % size, wrap };
             prop_assert!(here.since(Position::from_word(word), size) < 2 * u32::from(size));
         }

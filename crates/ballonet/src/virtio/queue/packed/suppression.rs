@@ -3,19 +3,20 @@
 use super::position::Position;
 use crate::virtio::spec::{RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_EVENT_ENABLE, RING_EVENT_FLAGS};
 
-/// What an event suppression structure says.
+/// The decoded event suppression structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Suppression {
-    /// Notify of everything.
+    /// Notify of every event.
     Enable,
-    /// Notify of nothing.
+    /// Notify of none.
     Disable,
     /// Notify when the descriptor at this position has been made available or used; only with `EVENT_IDX`.
     Descriptor(Position),
 }
 
 impl Suppression {
-    /// The whole structure, position in the low half. In one store and one load, the two halves always go together.
+    /// The whole structure as one word, position in the low half: with a single store and load, the halves are always
+    /// consistent.
     pub(super) const fn word(self) -> u32 {
         match self {
             Self::Enable => (RING_EVENT_ENABLE as u32) << 16,
@@ -24,8 +25,8 @@ impl Suppression {
         }
     }
 
-    /// What the other side put there. One notification too many does no harm, so what makes no sense asks for all: the
-    /// reserved flags, and a position where `EVENT_IDX` was not negotiated.
+    /// Decodes the device's structure. A superfluous notification does no harm, so invalid contents mean notify always:
+    /// the reserved flags value, or a position without `EVENT_IDX`.
     pub(super) const fn from_word(word: u32, event_idx: bool) -> Self {
         match (word >> 16) as u16 & RING_EVENT_FLAGS {
             RING_EVENT_DISABLE => Self::Disable,
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_asks_for_every_notification() {
+    fn invalid_contents_ask_for_every_notification() {
         assert_eq!(Suppression::from_word(3 << 16, true), Suppression::Enable);
         assert_eq!(Suppression::from_word(2 << 16 | 5, false), Suppression::Enable);
         assert_eq!(Suppression::from_word(0xfffd << 16, true), Suppression::Disable, "reserved bits are ignored");
@@ -100,7 +101,7 @@ mod tests {
         }
 
         #[test]
-        fn a_word_says_what_was_put_into_it(word: u32) {
+        fn a_word_survives_the_round_trip(word: u32) {
             let said = Suppression::from_word(word, true);
             prop_assert_eq!(Suppression::from_word(said.word(), true), said);
         }

@@ -1,5 +1,4 @@
-//! The queue against a device written here by hand: one that works, in order and out of order, and laps that wrap at
-//! every size.
+//! The queue against a hand-written device that works, in order and out of order, wrapping at every size.
 
 use proptest::prelude::*;
 
@@ -29,7 +28,7 @@ fn token(queue: &mut Virtqueue<Ram, u32>) -> Option<u32> {
 }
 
 #[test]
-fn tokens_come_back_with_their_requests_in_any_order() {
+fn tokens_return_with_their_requests_in_any_order() {
     let (mut queue, mut device) = queue(5, options(false));
     for token in 0..5 {
         add(&mut queue, token);
@@ -46,7 +45,7 @@ fn tokens_come_back_with_their_requests_in_any_order() {
 }
 
 #[test]
-fn a_request_that_others_overtake_for_many_laps_comes_back_all_the_same() {
+fn a_request_overtaken_for_many_laps_still_completes() {
     let (mut queue, mut device) = queue(3, options(false));
     add(&mut queue, u32::MAX);
     let _ = queue.publish();
@@ -59,7 +58,7 @@ fn a_request_that_others_overtake_for_many_laps_comes_back_all_the_same() {
     }
     add(&mut queue, 1);
     device.put(&slow);
-    assert_eq!(token(&mut queue), Some(u32::MAX), "neither its id nor its age is taken for another's");
+    assert_eq!(token(&mut queue), Some(u32::MAX), "neither its ID nor its age is mistaken for another's");
 }
 
 #[test]
@@ -83,16 +82,16 @@ fn nothing_is_seen_before_it_is_published_and_then_all_at_once() {
             assert!(device.take().is_none(), "round {round}, token {token}");
         }
         let kick = queue.publish().unwrap();
-        assert_eq!(queue.publish(), None, "nothing new, nothing to kick for");
+        assert_eq!(queue.publish(), None, "nothing new, so no kick");
         assert_eq!((0..5).filter_map(|_| device.take().map(|taken| device.put(&taken))).count(), 5);
         let progress = device.seen.0 | u16::from(device.seen.1) << 15;
-        assert_eq!(kick, Kick { progress }, "a kick says how far there is something to see");
+        assert_eq!(kick, Kick { progress }, "a kick carries the progress");
         (0..5).for_each(|expected| assert_eq!(token(&mut queue), Some(expected)));
     }
 }
 
 #[test]
-fn only_the_head_of_what_is_published_is_stored_by_publishing() {
+fn publishing_stores_only_the_flags_of_the_first_head() {
     let (mut queue, device) = queue(8, options(false));
     queue.add(Chain::readable(&[segment(1); 3]), 0).unwrap();
     queue.add(Chain::readable(&[segment(1); 2]), 1).unwrap();
@@ -100,7 +99,7 @@ fn only_the_head_of_what_is_published_is_stored_by_publishing() {
     let _ = queue.publish();
     let changed: Vec<_> = (0..8).filter(|offset| device.descriptor(*offset) != before[usize::from(*offset)]).collect();
     assert_eq!(changed, [0]);
-    assert_eq!(before[0].3, 0, "its flags were those of the lap before, and the rest was there");
+    assert_eq!(before[0].3, 0, "the flags were still those of the previous lap, the rest was written");
     assert_eq!(before[0].1, 1);
 }
 
@@ -160,7 +159,7 @@ fn wrap_counters_turn_over_at_every_size_and_option() {
             assert!(queue.publish().is_some(), "a device that waits is kicked (size {size}, round {round})");
             assert!(queue.arm(1), "nothing is done yet");
             device.serve();
-            assert!(device.interrupts(), "and so an interrupt comes (size {size}, round {round})");
+            assert!(device.interrupts(), "so an interrupt comes (size {size}, round {round})");
             assert!(!queue.arm(1), "a completion before arming shows in arming");
             assert_eq!(token(&mut queue), Some(round));
             assert_eq!(queue.pop(), Ok(None));
@@ -196,7 +195,7 @@ fn the_transport_is_told_where_the_three_areas_are() {
 }
 
 #[test]
-fn chains_of_several_segments_go_through_a_table_where_there_is_one() {
+fn chains_of_several_segments_go_through_a_table_if_there_are_tables() {
     let (mut queue, mut device) = queue(3, QueueOptions { indirect_entries: 3, ..options(false) });
     let readable = [Segment { address: 0xa000, length: 1 }, Segment { address: 0xb000, length: 2 }];
     let writable = [Segment { address: 0xc000, length: 3 }];
@@ -219,7 +218,7 @@ fn chains_of_several_segments_go_through_a_table_where_there_is_one() {
 }
 
 #[test]
-fn what_the_device_wrote_is_told_and_bounded() {
+fn the_written_length_is_reported_and_bounded() {
     let (mut queue, mut device) = queue(4, options(false));
     let mut round = |length, flags| {
         queue.add(Chain::writable(&[segment(8)]), 0).unwrap();
@@ -229,7 +228,7 @@ fn what_the_device_wrote_is_told_and_bounded() {
         queue.pop().unwrap().unwrap().written
     };
     assert_eq!(round(8, 2), 8);
-    assert_eq!(round(5, 0), 5, "some mean the length although they do not set WRITE");
+    assert_eq!(round(5, 0), 5, "some devices report the length without WRITE");
     assert_eq!(round(u32::MAX, 0), 0, "without WRITE the field may hold anything");
 }
 
@@ -258,7 +257,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn every_token_comes_back_exactly_once_in_any_order(
+    fn every_token_returns_exactly_once_in_any_order(
         size in 1..12u16,
         event_idx: bool,
         indirect: bool,

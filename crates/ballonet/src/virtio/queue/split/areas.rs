@@ -8,20 +8,20 @@ use crate::virtio::queue::chain::Segment;
 use crate::virtio::queue::index::QueueAddresses;
 use crate::virtio::spec::{AvailableRing, Descriptor, UsedElement, UsedRing};
 
-/// Descriptor table, available ring and used ring. Indices run freely and are taken modulo the size here.
+/// Descriptor table, available ring and used ring. Indices are free-running; this reduces them modulo the size.
 #[derive(Debug)]
 pub(super) struct Areas<M> {
     memory: M,
     layout: SplitLayout,
-    /// Where the available and the used ring begin: each request asks several times.
+    /// Offsets of the available and the used ring, cached: each request needs them several times.
     available: usize,
     used: usize,
 }
 
 impl<M: DmaMemory> Areas<M> {
-    /// The queue in `memory`, which is zeroed. A platform that gave less than it was asked for is broken.
+    /// The queue in `memory`, which is zeroed. A platform that returns less than requested is broken.
     pub(super) fn new(memory: M, layout: SplitLayout) -> Self {
-        assert!(memory.len() >= layout.bytes(), "queue memory is smaller than asked for");
+        assert!(memory.len() >= layout.bytes(), "queue memory is smaller than requested");
         Self { memory, layout, available: layout.available(), used: layout.used() }
     }
 
@@ -81,7 +81,7 @@ impl<M: DmaMemory> Areas<M> {
         ))
     }
 
-    /// The used entry at `index`: a descriptor's index and a length, both as the device claims.
+    /// The used entry at `index`: a descriptor's index and a length, as the device claims.
     pub(super) fn used_entry(&self, index: u16) -> (u32, u32) {
         let offset = self.used + offset_of!(UsedRing, ring) + self.position(index) * size_of::<UsedElement>();
         (u32::from_le(self.memory.load32(offset)), u32::from_le(self.memory.load32(offset + 4)))

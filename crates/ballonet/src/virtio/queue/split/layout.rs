@@ -4,12 +4,12 @@ use core::mem::offset_of;
 
 use crate::virtio::spec::{AvailableRing, Descriptor, QUEUE_SIZE_MAX, UsedElement, UsedRing};
 
-/// What the used ring is aligned to.
+/// Alignment of the used ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::virtio::queue) enum Alignment {
-    /// To a cache line, so that driver and device do not write the same one. The specification asks for 4 bytes.
+    /// A cache line, so that driver and device do not write the same one. The specification requires only 4 bytes.
     Modern,
-    /// To 4096 bytes, where a legacy device looks for it.
+    /// 4096 bytes, where a legacy device expects it.
     Legacy,
 }
 
@@ -30,7 +30,7 @@ pub(in crate::virtio::queue) struct SplitLayout {
 }
 
 impl SplitLayout {
-    /// The layout of a queue of `size` entries, or `None` if that is no power of two up to 32768 (2.7).
+    /// The layout of a queue of `size` entries, or `None` if that is not a power of two up to 32768 (2.7).
     pub(in crate::virtio::queue) const fn new(size: u16, alignment: Alignment) -> Option<Self> {
         if size.is_power_of_two() && size <= QUEUE_SIZE_MAX { Some(Self { size, alignment }) } else { None }
     }
@@ -40,7 +40,7 @@ impl SplitLayout {
         self.size
     }
 
-    /// What the block is aligned to, in bytes.
+    /// Alignment of the block in bytes.
     pub(in crate::virtio::queue) const fn align(self) -> usize {
         self.alignment.bytes()
     }
@@ -65,7 +65,7 @@ impl SplitLayout {
         self.used() + offset_of!(UsedRing, ring) + self.size as usize * size_of::<UsedElement>()
     }
 
-    /// Size of the whole, in bytes. A legacy device counts whole pages (2.7.2).
+    /// Size of the whole, in bytes. For a legacy device, whole pages (2.7.2).
     pub(in crate::virtio::queue) const fn bytes(self) -> usize {
         (self.available_event() + 2).next_multiple_of(self.alignment.bytes())
     }

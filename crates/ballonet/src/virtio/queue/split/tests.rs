@@ -1,4 +1,4 @@
-//! The queue against a device written here by hand: one that works, one that lies, and indices that wrap.
+//! The queue against a hand-written device: working, lying, and with wrapping indices.
 
 use crate::virtio::spec::DescriptorFlags;
 use proptest::prelude::*;
@@ -16,12 +16,12 @@ mod lies;
 
 type Fixture = (Virtqueue<Ram, u32>, Device);
 
-/// The device side of the queue: no checks, since the driver is what is tested.
+/// The device side of the queue. It has no checks, since the driver is under test.
 struct Device {
     ram: Ram,
     tables: Option<Ram>,
     layout: SplitLayout,
-    /// The next available entry to look at.
+    /// The next available entry to read.
     seen: u16,
     used: u16,
 }
@@ -132,7 +132,7 @@ fn add(queue: &mut Virtqueue<Ram, u32>, token: u32) {
 }
 
 #[test]
-fn tokens_come_back_with_their_requests_in_any_order() {
+fn tokens_return_with_their_requests_in_any_order() {
     let (mut queue, mut device) = queue(4, options(false));
     for token in 0..4 {
         add(&mut queue, token);
@@ -169,7 +169,7 @@ fn nothing_is_seen_before_it_is_published_and_then_all_at_once() {
     }
     assert_eq!(queue.publish(), Some(Kick { progress: 5 }));
     assert_eq!(device.available_index(), 5);
-    assert_eq!(queue.publish(), None, "nothing new, nothing to kick for");
+    assert_eq!(queue.publish(), None, "nothing new, so no kick");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn indices_wrap_at_every_size_and_option() {
 }
 
 #[test]
-fn a_full_window_of_the_largest_queue_is_no_jump() {
+fn a_full_window_of_the_largest_queue_is_not_an_index_jump() {
     let (mut queue, mut device) = queue_at(32768, options(true), 0x9000);
     for token in 0..32768 {
         add(&mut queue, token);
@@ -252,7 +252,7 @@ fn without_event_idx_only_the_flag_decides_whether_to_kick() {
     device.ram.store(device.layout.used(), USED_F_NO_NOTIFY.to_le_bytes());
     add(&mut queue, 1);
     assert!(queue.publish().is_none());
-    assert_eq!(device.available_index(), 2, "published all the same");
+    assert_eq!(device.available_index(), 2, "published nevertheless");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn with_event_idx_only_the_index_decides_whether_to_kick() {
     let (mut queue, device) = queue(8, options(true));
     device.ram.store(device.layout.used(), USED_F_NO_NOTIFY.to_le_bytes());
     add(&mut queue, 0);
-    assert!(queue.publish().is_some(), "the flag has no say");
+    assert!(queue.publish().is_some(), "the flag is ignored");
     device.set_available_event(2);
     add(&mut queue, 1);
     assert!(queue.publish().is_none(), "entry 1 is not the one it waits for");
@@ -270,7 +270,7 @@ fn with_event_idx_only_the_index_decides_whether_to_kick() {
 }
 
 #[test]
-fn suppression_keeps_to_what_was_negotiated() {
+fn suppression_follows_the_negotiated_features() {
     let (mut queue, device) = self::queue(4, options(true));
     queue.disarm();
     let _ = queue.arm(1);
@@ -285,7 +285,7 @@ fn suppression_keeps_to_what_was_negotiated() {
 }
 
 #[test]
-fn arming_for_several_completions_names_the_last_of_them() {
+fn arming_for_several_completions_asks_for_the_last_of_them() {
     let (mut queue, mut device) = queue_at(8, options(true), 0xfffe);
     for token in 0..6 {
         add(&mut queue, token);
@@ -297,11 +297,11 @@ fn arming_for_several_completions_names_the_last_of_them() {
     assert!(queue.arm(4), "three of four: the interrupt is still to come");
     device.serve();
     assert!(!queue.arm(4), "the fourth came before the arming");
-    assert!(queue.arm(100) && device.used_event() == 0xfffeu16.wrapping_add(5), "no more than are outstanding");
+    assert!(queue.arm(100) && device.used_event() == 0xfffeu16.wrapping_add(5), "clamped to the outstanding requests");
 }
 
 #[test]
-fn chains_of_several_segments_go_through_a_table_where_there_is_one() {
+fn chains_of_several_segments_go_through_a_table_if_there_are_tables() {
     let (mut queue, mut device) = queue(4, QueueOptions { indirect_entries: 3, ..options(false) });
     let readable = [Segment { address: 0xa000, length: 1 }, Segment { address: 0xb000, length: 2 }];
     let writable = [Segment { address: 0xc000, length: 3 }];
@@ -363,7 +363,7 @@ proptest! {
     }
 
     #[test]
-    fn every_token_comes_back_exactly_once(
+    fn every_token_returns_exactly_once(
         steps in prop::collection::vec(step(), 0..300),
         start: u16,
         event_idx: bool,
@@ -396,7 +396,7 @@ proptest! {
     }
 
     #[test]
-    fn no_used_ring_whatsoever_panics_or_makes_tokens(
+    fn no_used_ring_contents_cause_a_panic_or_invent_tokens(
         index: u16,
         entries in prop::collection::vec((prop_oneof![0..10u32, any::<u32>()], any::<u32>()), 8),
     ) {

@@ -1,4 +1,4 @@
-//! Both formats behind one queue, and what proofs of a reset give back.
+//! Both formats behind one queue type, and draining with proofs of a reset.
 
 use core::panic::AssertUnwindSafe;
 
@@ -39,7 +39,7 @@ fn busy(format: RingFormat, number: u16) -> Virtqueue<crate::virtio::fake::Ram, 
 }
 
 #[test]
-fn the_reset_of_a_queue_gives_back_what_was_in_flight_there() {
+fn resetting_a_queue_returns_its_requests_in_flight() {
     for format in [RingFormat::Split, RingFormat::Packed] {
         let proof = QueueQuiesced::new(QueueIndex::new(2).unwrap());
         assert!(busy(format, 2).release(&mut FakePlatform::new(), &proof).eq(['a']));
@@ -47,7 +47,7 @@ fn the_reset_of_a_queue_gives_back_what_was_in_flight_there() {
 }
 
 #[test]
-fn the_reset_of_another_queue_gives_nothing_back() {
+fn resetting_another_queue_returns_nothing() {
     for format in [RingFormat::Split, RingFormat::Packed] {
         let proof = QueueQuiesced::new(QueueIndex::new(1).unwrap());
         let mut queue = busy(format, 2);

@@ -1,4 +1,4 @@
-//! Every port by its own width and in the order that the specification wants.
+//! Every port by its own width and in the order that the specification requires.
 
 use super::*;
 use crate::pci::Command;
@@ -50,7 +50,7 @@ fn at(descriptors: u64) -> QueueAddresses {
 }
 
 #[test]
-fn a_function_without_a_legacy_interface_is_told_why() {
+fn a_function_without_a_legacy_interface_is_refused_with_the_reason() {
     let modern_only = FakeFunction::new(0x1af4, 0x1045, 0x00ff00).io(0, 0xc000, 0x40);
     assert!(matches!(find(modern_only), Err(LegacyError::NotLegacy { device: 0x1045, .. })));
     let revised = function(0xc000).raw(8, 0x00ff_0001);
@@ -63,7 +63,7 @@ fn a_function_without_a_legacy_interface_is_told_why() {
 }
 
 #[test]
-fn a_machine_that_gives_ports_to_nobody_is_named_as_the_reason() {
+fn a_machine_that_assigns_no_ports_is_reported_as_the_reason() {
     let error = find(function(0)).unwrap_err();
     assert!(matches!(error, LegacyError::Window(WindowError::Unassigned { .. })));
     let message = error.to_string();
@@ -71,7 +71,7 @@ fn a_machine_that_gives_ports_to_nobody_is_named_as_the_reason() {
 }
 
 #[test]
-fn making_a_transport_touches_no_register_and_releasing_it_ends_all_mappings() {
+fn opening_a_transport_accesses_no_register_and_releasing_it_unmaps_everything() {
     let mut fixture = fixture();
     let transport = fixture.transport();
     assert_eq!(fixture.platform.mapped, 2);
@@ -81,7 +81,7 @@ fn making_a_transport_touches_no_register_and_releasing_it_ends_all_mappings() {
 }
 
 #[test]
-fn a_mapping_that_fails_or_is_short_ends_those_before_it() {
+fn a_failed_or_short_mapping_unmaps_the_earlier_ones() {
     for missing in 0..2 {
         let mut fixture = fixture();
         fixture.platform.windows.remove(missing);
@@ -106,7 +106,7 @@ fn features_are_one_word_of_32_bits() {
 }
 
 #[test]
-fn a_queue_is_put_to_use_by_its_frame_alone() {
+fn a_queue_is_enabled_by_its_frame_number_alone() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     fixture.registers.hold(legacy::QUEUE_SIZE, &128u16.to_le_bytes());
@@ -116,7 +116,7 @@ fn a_queue_is_put_to_use_by_its_frame_alone() {
 }
 
 #[test]
-fn a_queue_of_another_size_than_the_devices_own_is_not_put_to_use() {
+fn a_queue_of_another_size_than_the_devices_own_is_not_enabled() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     for (size, asked) in [(0u16, 128), (64, 128), (256, 128), (128, 0), (0, 0)] {
@@ -130,7 +130,7 @@ fn a_queue_of_another_size_than_the_devices_own_is_not_put_to_use() {
 }
 
 #[test]
-fn a_queue_that_cannot_be_addressed_or_is_in_use_is_not_put_to_use() {
+fn a_queue_that_cannot_be_addressed_or_is_in_use_is_not_enabled() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     fixture.registers.hold(legacy::QUEUE_SIZE, &128u16.to_le_bytes());
@@ -143,7 +143,7 @@ fn a_queue_that_cannot_be_addressed_or_is_in_use_is_not_put_to_use() {
     assert!(matches!(error, TransportError::QueueInUse { frame: 7, .. }));
     assert!(fixture.registers.writes().iter().all(|write| write.2 == legacy::QUEUE_SELECT));
     fixture.registers.hold(legacy::QUEUE_ADDRESS, &0u32.to_le_bytes());
-    assert!(transport.enable_queue(queue(0), 128, at((1 << 44) - 0x1000)).is_ok(), "the last frame there is");
+    assert!(transport.enable_queue(queue(0), 128, at((1 << 44) - 0x1000)).is_ok(), "the last possible frame");
 }
 
 #[test]
@@ -181,11 +181,11 @@ fn a_field_is_read_until_two_reads_agree_and_a_byte_once() {
 }
 
 #[test]
-fn vectors_are_there_only_while_msix_is_on_and_read_back() {
+fn vectors_exist_only_while_msix_is_on_and_are_read_back() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     let vector = MsixVector::new(1);
-    assert!(transport.set_config_vector(vector).is_err(), "configuration is in its place");
+    assert!(transport.set_config_vector(vector).is_err(), "its offset holds configuration");
     assert_eq!(transport.set_config_vector(None), Ok(()));
     assert!(fixture.registers.writes().is_empty());
     transport.set_msix(true);

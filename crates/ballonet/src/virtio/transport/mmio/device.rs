@@ -1,4 +1,5 @@
-//! A virtio-mmio device as firmware or the user announces it, and what its first registers say (virtio 1.4, 4.2.3.1.1).
+//! A virtio-mmio device as announced by firmware or the user, and its identification by its first registers (virtio
+//! 1.4, 4.2.3.1.1).
 
 use core::fmt;
 
@@ -8,19 +9,19 @@ use crate::bus::{DeviceAddress, RegisterWindow, Registers, WiredInterrupt};
 use crate::platform::{MapError, Platform};
 use crate::virtio::spec::mmio;
 
-/// The most of a window that is mapped, in bytes. No device has a longer configuration.
+/// The most bytes of a window that are mapped. No device has a longer configuration.
 const WINDOW_LIMIT: u64 = 1 << 16;
 
-/// Where a virtio-mmio device is said to be. There may be none: see [`MmioDevice::identify`].
+/// The announced location of a virtio-mmio device. There may be none: see [`MmioDevice::identify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MmioDevice {
     /// Its registers and its configuration.
     pub window: RegisterWindow,
-    /// The input that it interrupts, if it interrupts.
+    /// Its interrupt input; `None` if it has no interrupt.
     pub interrupt: Option<WiredInterrupt>,
 }
 
-/// What a virtio-mmio device says that it is.
+/// The identity that a virtio-mmio device reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MmioIdentity {
     /// Version of the registers: 1 (legacy) or 2.
@@ -29,7 +30,7 @@ pub struct MmioIdentity {
     pub device_type: u32,
 }
 
-/// Why a window holds no virtio device that can be used.
+/// Why a window holds no usable virtio device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum MmioError {
     /// The window has no room for the registers.
@@ -38,20 +39,20 @@ pub enum MmioError {
     /// The platform could not map it.
     #[display("{_0}")]
     Map(MapError),
-    /// A mapping is smaller than what was to be mapped.
+    /// A mapping is smaller than requested.
     #[display("{window} was mapped with {length} bytes only")]
     Short {
-        /// What was to be mapped.
+        /// The window requested.
         window: RegisterWindow,
-        /// What was, in bytes.
+        /// Bytes mapped.
         length: usize,
     },
-    /// No virtio device is there.
+    /// There is no virtio device.
     #[display("{device} has no virtio device: MagicValue reads {magic:#x}, not {:#x}", mmio::MAGIC)]
     Magic {
         /// The device.
         device: DeviceAddress,
-        /// What is in place of the magic value.
+        /// The value read.
         magic: u32,
     },
     /// The registers have a version that the driver does not know.
@@ -62,10 +63,10 @@ pub enum MmioError {
         /// The version.
         version: u32,
     },
-    /// The window is a placeholder, into which the host has put no device (4.2.2.2).
+    /// The window is a placeholder without a device (4.2.2.2).
     #[display("{_0} is a placeholder without a device")]
     Placeholder(#[error(not(source))] DeviceAddress),
-    /// The CPU is big-endian, and so would be a legacy device's rings.
+    /// The CPU is big-endian, so a legacy device's rings would be too.
     #[display("{_0}: legacy rings are in the CPU's byte order, and the driver's are little-endian")]
     ByteOrder(#[error(not(source))] DeviceAddress),
 }
@@ -78,16 +79,16 @@ impl MmioDevice {
         Self { window: RegisterWindow { device, bar: None, io: false, address: base, length }, interrupt }
     }
 
-    /// Its address, by which it is named.
+    /// Its address, which identifies it.
     pub const fn address(&self) -> DeviceAddress {
         self.window.device
     }
 
-    /// Reads what the device is; `None` for a placeholder, which is no error. No register is written, and of a
-    /// placeholder only the first three are read.
+    /// Identifies the device; `None` for a placeholder, which is not an error. Writes no register, and reads only the
+    /// first three of a placeholder.
     ///
     /// # Errors
-    /// When no virtio device is there that this library could drive, whatever its type.
+    /// When there is no virtio device that this library could drive, whatever its type.
     #[doc(alias = "virtio_mmio_probe")]
     pub fn identify<P: Platform>(&self, platform: &mut P) -> Result<Option<MmioIdentity>, MmioError> {
         match self.map(platform) {
@@ -100,7 +101,7 @@ impl MmioDevice {
         }
     }
 
-    /// Whether something answers at its address. Without a way to tell it is taken to be there.
+    /// Whether a device responds at its address. If that cannot be determined, it counts as present.
     pub(in crate::virtio) fn is_present<P: Platform>(&self, platform: &mut P) -> bool {
         let Ok(registers) = self.check_size().and_then(|()| map(platform, self.window)) else { return true };
         let magic = registers.read32(mmio::MAGIC_VALUE);
@@ -128,7 +129,7 @@ impl MmioDevice {
         if fits { Ok(()) } else { Err(MmioError::Small(self.window)) }
     }
 
-    /// The three registers that say what is there, in their order (4.2.3.1.1).
+    /// Reads the three identification registers, in their order (4.2.3.1.1).
     fn read_identity<R: Registers>(&self, registers: &R) -> Result<MmioIdentity, MmioError> {
         let device = self.address();
         let magic = registers.read32(mmio::MAGIC_VALUE);
@@ -150,7 +151,7 @@ impl MmioDevice {
     }
 }
 
-/// Maps a window in full.
+/// Maps a whole window.
 pub(super) fn map<P: Platform>(platform: &mut P, window: RegisterWindow) -> Result<P::Registers, MmioError> {
     let registers = platform.map(window).map_err(MmioError::Map)?;
     let length = registers.len();

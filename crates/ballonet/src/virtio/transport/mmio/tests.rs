@@ -1,4 +1,4 @@
-//! Every register with 32 bits and in the order that the specification wants.
+//! Every register with 32 bits and in the order that the specification requires.
 
 use super::*;
 use crate::bus::{Handled, Polarity, Trigger, WiredInterrupt};
@@ -66,7 +66,7 @@ fn a_device_is_known_by_its_first_three_registers_in_their_order() {
 }
 
 #[test]
-fn what_is_no_virtio_device_is_named_with_what_is_in_its_place() {
+fn other_contents_than_a_virtio_device_are_reported_with_the_value_read() {
     let (address, mut fixture) = (device().address(), fixture(2));
     fixture.hold(mmio::MAGIC_VALUE, 0x1234);
     assert_eq!(open(&mut fixture, device()), Err(MmioError::Magic { device: address, magic: 0x1234 }));
@@ -79,7 +79,7 @@ fn what_is_no_virtio_device_is_named_with_what_is_in_its_place() {
 }
 
 #[test]
-fn a_placeholder_is_no_error_and_no_other_register_of_it_is_read() {
+fn a_placeholder_is_not_an_error_and_only_its_identity_is_read() {
     let mut fixture = fixture(2);
     fixture.hold(mmio::DEVICE_ID, 0);
     assert_eq!(device().identify(&mut fixture.platform), Ok(None));
@@ -88,7 +88,7 @@ fn a_placeholder_is_no_error_and_no_other_register_of_it_is_read() {
 }
 
 #[test]
-fn a_window_that_is_too_small_misaligned_or_not_to_be_mapped_is_refused() {
+fn a_window_that_is_too_small_misaligned_or_unmappable_is_refused() {
     let mut fixture = fixture(2);
     for (base, length) in [(BASE, 0xff), (BASE + 2, 0x200), (u64::MAX - 0xff, 0x200)] {
         let error = open(&mut fixture, MmioDevice::new(base, length, None)).unwrap_err();
@@ -105,11 +105,11 @@ fn a_window_that_is_too_small_misaligned_or_not_to_be_mapped_is_refused() {
 }
 
 #[test]
-fn features_are_read_and_written_by_words_that_were_selected() {
+fn features_are_read_and_written_by_selected_words() {
     let mut fixture = fixture(2);
     let mut transport = fixture.transport();
     fixture.registers.script(mmio::DEVICE_FEATURES, 0x2000_0002);
-    // What a kick carries is not the device's choice here, whatever it offers.
+    // `NOTIF_CONFIG_DATA` does not exist here, whatever the device offers.
     fixture.registers.script(mmio::DEVICE_FEATURES, 0x81);
     assert_eq!(transport.features().bits(), 0x1_2000_0002);
     assert_eq!(fixture.registers.writes(), [('w', 32, 0x14, 0), ('w', 32, 0x14, 1)]);
@@ -195,7 +195,7 @@ fn a_queue_that_is_missing_too_small_or_in_use_is_not_enabled() {
 }
 
 #[test]
-fn all_ones_mean_that_the_device_is_gone_and_other_bits_beyond_the_status_are_named() {
+fn all_ones_mean_that_the_device_is_gone_and_other_high_status_bits_are_reported() {
     let mut fixture = fixture(2);
     let mut transport = fixture.transport();
     fixture.hold(mmio::STATUS, u32::MAX);
@@ -225,7 +225,7 @@ fn a_queue_is_reset_once_both_of_its_registers_are_0() {
 }
 
 #[test]
-fn a_kick_is_a_store_of_32_bits_with_progress_where_that_was_agreed_on() {
+fn a_kick_is_a_store_of_32_bits_with_progress_if_negotiated() {
     let mut fixture = fixture(2);
     let mut transport = fixture.transport();
     let doorbell = Doorbell { offset: mmio::QUEUE_NOTIFY, number: 3 };
@@ -237,7 +237,7 @@ fn a_kick_is_a_store_of_32_bits_with_progress_where_that_was_agreed_on() {
 }
 
 #[test]
-fn shared_memory_is_asked_for_by_its_number() {
+fn shared_memory_is_selected_by_its_number() {
     let mut fixture = fixture(2);
     let mut transport = fixture.transport();
     let region = |length: u64, base: u64| {
@@ -257,7 +257,8 @@ fn shared_memory_is_asked_for_by_its_number() {
 
 static EVENTS: Events = Events::new();
 
-/// Runs the handler of a device whose interrupt status reads as `statuses`, and then as 0. Returns what it left.
+/// Runs the handler of a device whose interrupt status reads as `statuses`, and then as 0. Returns its result, the
+/// writes, and whether it recorded events.
 fn interrupt(
     fixture: &Fixture,
     handler: &mut Handler<LoggedRegisters>,
@@ -269,7 +270,7 @@ fn interrupt(
 }
 
 #[test]
-fn an_interrupt_is_acknowledged_by_its_known_bits_until_none_is_left() {
+fn the_known_bits_of_an_interrupt_are_acknowledged_until_none_is_set() {
     let mut fixture = fixture(2);
     let mut handler = fixture.transport().line_handler(&EVENTS, 1).unwrap();
     let ack = mmio::INTERRUPT_ACK - MMIO_INTERRUPT;
@@ -278,13 +279,13 @@ fn an_interrupt_is_acknowledged_by_its_known_bits_until_none_is_left() {
     assert_eq!(interrupt(&fixture, &mut handler, &[0xf0]), (Handled::No, vec![], false), "only undefined bits");
     assert_eq!(interrupt(&fixture, &mut handler, &[]), (Handled::No, vec![], false));
     let (handled, writes, pending) = interrupt(&fixture, &mut handler, &[u64::from(u32::MAX)]);
-    assert_eq!((handled, writes, pending), (Handled::No, vec![], true), "one that is gone is looked at");
+    assert_eq!((handled, writes, pending), (Handled::No, vec![], true), "for one that is gone, the driver must check");
     let (handled, writes, pending) = interrupt(&fixture, &mut handler, &[1; 100]);
-    assert_eq!((handled, writes.len(), pending), (Handled::Yes, 8, true), "one that never lets go is left");
+    assert_eq!((handled, writes.len(), pending), (Handled::Yes, 8, true), "one that never deasserts is given up on");
 }
 
 #[test]
-fn there_is_one_handler() {
+fn the_handler_can_be_taken_only_once() {
     let mut transport = fixture(2).transport();
     assert!(transport.line_handler(&EVENTS, 1).is_some() && transport.line_handler(&EVENTS, 1).is_none());
 }

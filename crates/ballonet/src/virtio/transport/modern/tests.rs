@@ -1,4 +1,4 @@
-//! Every register by its own width and in the order that the specification wants.
+//! Every register by its own width and in the order that the specification requires.
 
 use core::mem::offset_of;
 
@@ -62,7 +62,7 @@ fn a_shared_memory_region_is_found_by_its_number() {
     let region = |id, address| SharedMemory { id, window: window(address, 0x1000) };
     fixture.capabilities.shared_memory = vec![region(3, 0x5000), region(0, 0x6000), region(3, 0x7000)];
     let mut transport = fixture.transport();
-    assert_eq!(transport.shared_memory(3), Some(window(0x5000, 0x1000)), "of several the first");
+    assert_eq!(transport.shared_memory(3), Some(window(0x5000, 0x1000)), "the first of several");
     assert_eq!(transport.shared_memory(0), Some(window(0x6000, 0x1000)));
     assert_eq!(transport.shared_memory(1), None);
 }
@@ -72,7 +72,7 @@ fn queue(number: u16) -> QueueIndex {
 }
 
 #[test]
-fn making_a_transport_touches_no_register_and_releasing_it_ends_all_mappings() {
+fn opening_a_transport_accesses_no_register_and_releasing_it_unmaps_everything() {
     let mut fixture = fixture();
     let transport = fixture.transport();
     assert_eq!(fixture.platform.mapped, 4);
@@ -82,7 +82,7 @@ fn making_a_transport_touches_no_register_and_releasing_it_ends_all_mappings() {
 }
 
 #[test]
-fn a_mapping_that_fails_or_is_short_ends_those_before_it() {
+fn a_failed_or_short_mapping_unmaps_the_earlier_ones() {
     for missing in 0..4 {
         let mut fixture = fixture();
         fixture.platform.windows.remove(missing);
@@ -150,7 +150,7 @@ fn a_queue_that_is_missing_too_small_or_in_use_is_not_enabled() {
 }
 
 #[test]
-fn a_doorbell_outside_of_the_doorbells_or_off_its_boundary_is_refused() {
+fn a_doorbell_outside_its_structure_or_misaligned_is_refused() {
     for (notify_off, multiplier, accepted) in [
         (0u16, 0u32, true),
         (0xffff, 0, true),
@@ -174,7 +174,7 @@ fn a_doorbell_outside_of_the_doorbells_or_off_its_boundary_is_refused() {
     }
 }
 
-/// What is written by a kick of queue 1 after 77 buffers, with these features accepted, by a device that calls it
+/// The writes of a kick of queue 1 after 77 buffers, with these accepted features, to a device that chose the number
 /// 0x701.
 fn kick_with(features: Features) -> Vec<Access> {
     use crate::virtio::device::Device;
@@ -227,7 +227,7 @@ fn a_wide_kick_that_leaves_the_doorbells_or_is_misaligned_is_refused() {
 }
 
 #[test]
-fn what_needs_a_register_that_is_not_in_the_structure_is_not_on_offer() {
+fn a_feature_whose_register_is_missing_does_not_count_as_offered() {
     let (name, reset) = (Features::NOTIF_CONFIG_DATA, Features::RING_RESET);
     for (length, offered) in
         [(0x38, Features::empty()), (0x39, Features::empty()), (0x3a, name), (0x3b, name), (0x3c, name | reset)]
@@ -258,7 +258,7 @@ fn a_queue_is_reset_by_its_own_registers() {
 }
 
 #[test]
-fn all_ones_in_a_queue_reset_are_the_bus_speaking_for_nobody_unless_the_status_is_there() {
+fn all_ones_during_a_queue_reset_mean_gone_unless_the_status_responds() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     transport.set_features(Features::VERSION_1 | Features::RING_RESET);
@@ -301,7 +301,7 @@ fn a_field_is_read_again_while_the_generation_changes() {
 }
 
 #[test]
-fn a_configuration_that_never_holds_still_is_given_up() {
+fn a_configuration_that_keeps_changing_is_given_up() {
     let mut fixture = fixture();
     let transport = fixture.transport();
     for generation in 0..1000 {
@@ -311,7 +311,7 @@ fn a_configuration_that_never_holds_still_is_given_up() {
 }
 
 #[test]
-fn all_ones_are_a_value_while_the_device_is_there_and_its_absence_when_not() {
+fn an_all_ones_field_is_a_value_while_the_device_responds_and_means_gone_otherwise() {
     let mut fixture = fixture();
     let transport = fixture.transport();
     fixture.device.hold(0, &[0xff; 4]);
@@ -322,7 +322,7 @@ fn all_ones_are_a_value_while_the_device_is_there_and_its_absence_when_not() {
 }
 
 #[test]
-fn fields_outside_of_the_configuration_or_off_their_boundary_are_refused() {
+fn fields_outside_the_configuration_or_misaligned_are_refused() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     for offset in [5, 8, 1, usize::MAX, usize::MAX - 3] {

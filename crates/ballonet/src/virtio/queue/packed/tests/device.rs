@@ -1,5 +1,5 @@
-//! The device side of a packed queue, written by hand: no checks, since the driver is what is tested. Its arithmetic is
-//! by single steps.
+//! A hand-written device side of a packed queue. It has no checks, since the driver is under test, and advances by
+//! single steps.
 
 use super::*;
 
@@ -27,7 +27,7 @@ pub(super) struct Device {
     pub(super) seen: (u16, bool),
     /// Where the next used descriptor goes, and its wrap counter.
     pub(super) used: (u16, bool),
-    /// Positions passed since the last look at the driver's wish.
+    /// Positions passed since the last check of the driver's suppression.
     pub(super) passed: Vec<(u16, bool)>,
 }
 
@@ -80,7 +80,7 @@ impl Device {
             if flags & 4 == 0 {
                 taken.segments.push((address, length, flags & 2 != 0));
             } else {
-                assert_eq!(flags & 3, 0, "INDIRECT stands beside nothing");
+                assert_eq!(flags & 3, 0, "INDIRECT excludes other flags");
                 taken.segments = self.table(address, length);
             }
             if flags & 1 == 0 {
@@ -94,13 +94,13 @@ impl Device {
         let entries = start..start + length as usize / 16;
         let raws = entries.map(|entry| Self::raw(self.tables.as_ref().unwrap(), entry));
         raws.map(|(address, length, id, flags)| {
-            assert_eq!((id, flags & !2), (0, 0), "in a table WRITE is the one flag");
+            assert_eq!((id, flags & !2), (0, 0), "in a table only WRITE is allowed");
             (address, length, flags & 2 != 0)
         })
         .collect()
     }
 
-    /// Writes a used descriptor, with these flags beside AVAIL and USED, and goes on behind `count` descriptors.
+    /// Writes a used descriptor, with these flags besides AVAIL and USED, and skips `count` descriptors.
     pub(super) fn put_with(&mut self, id: u16, length: u32, count: u16, extra: u16) {
         let (offset, wrap) = self.used;
         let at = usize::from(offset) * 16;
@@ -123,7 +123,7 @@ impl Device {
         self.put(&taken);
     }
 
-    /// Whether the driver wants an interrupt for what was used since the last look.
+    /// Whether the driver wants an interrupt for the buffers used since the last check.
     pub(super) fn interrupts(&mut self) -> bool {
         let at = self.layout.driver();
         let (word, flags) = (u16::from_le_bytes(self.ram.load(at)), u16::from_le_bytes(self.ram.load(at + 2)));
@@ -141,7 +141,7 @@ impl Device {
         self.ram.store(self.layout.device() + 2, flags.to_le_bytes());
     }
 
-    /// Asks to be kicked for the descriptor that it waits for.
+    /// Asks for a kick at the next descriptor that it expects.
     pub(super) fn wait(&self) {
         self.set_suppression(self.seen.0 | u16::from(self.seen.1) << 15, 2);
     }

@@ -14,7 +14,7 @@ fn two_requests(used_length: UsedLength) -> (Fixture, [Taken; 2]) {
 }
 
 #[test]
-fn a_lie_in_a_used_descriptor_is_named_and_ends_the_use_of_the_queue() {
+fn a_lie_in_a_used_descriptor_is_reported_and_breaks_the_queue() {
     type Lie = fn(&mut Device, &[Taken; 2]);
     let flags = |device: &Device, flags: u16| device.ram.store(14, flags.to_le_bytes());
     let lies: [(Lie, QueueError); 7] = [
@@ -32,11 +32,11 @@ fn a_lie_in_a_used_descriptor_is_named_and_ends_the_use_of_the_queue() {
     for (lie, error) in lies {
         let ((mut queue, mut device), taken) = two_requests(UsedLength::Strict);
         lie(&mut device, &taken);
-        assert!(!queue.arm(1), "nobody waits for an interrupt of a queue that is broken: {error}");
+        assert!(!queue.arm(1), "arming a broken queue does not promise an interrupt: {error}");
         assert_eq!(queue.pop(), Err(error));
         assert_eq!(queue.poisoned(), Some(error));
         flags(&device, 0x80);
-        assert_eq!(queue.pop(), Err(error), "it stays out of use");
+        assert_eq!(queue.pop(), Err(error), "it stays broken");
         assert!(!queue.arm(1));
         let rejected = queue.add(Chain::readable(&[segment(4)]), 9).unwrap_err();
         assert_eq!(rejected, Rejected { reason: Refusal::Poisoned(error), token: 9 });
@@ -56,7 +56,7 @@ fn the_same_request_is_not_completed_twice() {
 }
 
 #[test]
-fn what_is_not_published_cannot_have_been_used() {
+fn unpublished_requests_cannot_have_been_used() {
     let (mut queue, mut device) = queue(4, options(false));
     add(&mut queue, 0);
     device.put_with(0, 0, 1, 0);
@@ -64,11 +64,11 @@ fn what_is_not_published_cannot_have_been_used() {
     let ((mut queue, mut device), _) = two_requests(UsedLength::Strict);
     add(&mut queue, 2);
     device.put_with(2, 0, 1, 0);
-    assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }), "also where something is outstanding");
+    assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }), "even while another request is outstanding");
 }
 
 #[test]
-fn an_idle_queue_has_nothing_to_be_used() {
+fn an_idle_queue_accepts_no_used_descriptor() {
     let (mut queue, mut device) = queue(3, options(false));
     for round in 0..7 {
         add(&mut queue, round);
@@ -82,19 +82,19 @@ fn an_idle_queue_has_nothing_to_be_used() {
 }
 
 #[test]
-fn a_device_that_counts_what_it_read_is_borne_with_where_that_is_asked_for() {
+fn a_device_that_also_counts_bytes_read_is_tolerated_if_lenient() {
     let ((mut queue, mut device), taken) = two_requests(UsedLength::Lenient);
     device.put_with(taken[0].id, 4, 1, 2);
     let done = queue.pop().unwrap().unwrap();
     assert_eq!((done.written, done.claimed), (0, 4));
     device.put_with(taken[1].id, 9, 2, 2);
-    assert!(matches!(queue.pop(), Err(QueueError::UsedLength { limit: 8, .. })), "but no more than there is");
+    assert!(matches!(queue.pop(), Err(QueueError::UsedLength { limit: 8, .. })), "but no more than the request has");
 }
 
 #[test]
-fn descriptors_that_the_device_rewrites_do_not_lead_the_driver_astray() {
+fn descriptors_rewritten_by_the_device_do_not_mislead_the_driver() {
     let ((mut queue, mut device), taken) = two_requests(UsedLength::Strict);
-    // All but the flags, in which a device of 2.8 could not differ without being found out.
+    // Everything except the flags, where tampering is detected.
     for at in (0..5).flat_map(|entry| (0..14).step_by(2).map(move |offset| entry * 16 + offset)) {
         device.ram.store(at, [0xff; 2]);
     }
@@ -112,7 +112,7 @@ fn descriptors_that_the_device_rewrites_do_not_lead_the_driver_astray() {
 }
 
 #[test]
-fn a_chain_of_false_completions_does_not_hold_up_arming() {
+fn a_loop_of_false_completions_does_not_hang_arming() {
     let (mut queue, mut device) = queue(32, options(true));
     for token in 0..30 {
         add(&mut queue, token);
@@ -127,7 +127,7 @@ fn a_chain_of_false_completions_does_not_hold_up_arming() {
 
 proptest! {
     #[test]
-    fn no_ring_whatsoever_panics_or_makes_tokens(
+    fn no_ring_contents_cause_a_panic_or_invent_tokens(
         laps in 0..20u32,
         words in prop::collection::vec((any::<u32>(), prop_oneof![0..10u16, any::<u16>()], any::<u16>()), 7),
         suppression: (u16, u16),

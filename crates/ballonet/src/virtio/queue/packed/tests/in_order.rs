@@ -1,4 +1,4 @@
-//! `IN_ORDER`: completions one by one, or by the last of a batch, over whose first descriptor it is written.
+//! `IN_ORDER`: completions one by one, or by one used descriptor per batch, written over the batch's first descriptor.
 
 use super::*;
 use crate::virtio::queue::Completion;
@@ -7,7 +7,7 @@ fn options(event_idx: bool) -> QueueOptions {
     QueueOptions { in_order: true, ..super::options(event_idx) }
 }
 
-/// Has one used descriptor stand for all of these.
+/// Writes one used descriptor that completes all of these.
 fn put_batch(device: &mut Device, taken: &[Taken], length: u32, flags: u16) {
     let count = taken.iter().map(|taken| taken.count).sum();
     device.put_with(taken.last().unwrap().id, length, count, flags);
@@ -18,7 +18,7 @@ fn take_all(device: &mut Device) -> Vec<Taken> {
 }
 
 #[test]
-fn one_descriptor_ends_all_requests_up_to_the_one_it_names_at_every_size() {
+fn one_descriptor_completes_all_requests_up_to_its_own_at_every_size() {
     for size in 5..12 {
         let (mut queue, mut device) = queue(size, options(false));
         for round in 0..50 {
@@ -39,7 +39,7 @@ fn one_descriptor_ends_all_requests_up_to_the_one_it_names_at_every_size() {
 }
 
 #[test]
-fn a_request_of_which_the_device_says_nothing_was_written_in_full() {
+fn a_request_without_a_used_entry_counts_as_fully_written() {
     let (mut queue, mut device) = queue(8, options(false));
     queue.add(Chain { readable: &[segment(4)], writable: &[segment(8); 2] }, 0).unwrap();
     queue.add(Chain::writable(&[segment(8)]), 1).unwrap();
@@ -51,7 +51,7 @@ fn a_request_of_which_the_device_says_nothing_was_written_in_full() {
 }
 
 #[test]
-fn two_batches_are_taken_one_after_the_other() {
+fn two_batches_are_popped_in_turn() {
     let (mut queue, mut device) = queue(7, options(false));
     for _ in 0..20 {
         (0..5).for_each(|token| add(&mut queue, token));
@@ -65,12 +65,12 @@ fn two_batches_are_taken_one_after_the_other() {
 }
 
 #[test]
-fn a_request_that_came_back_with_its_batch_does_not_come_back_again() {
+fn a_request_completed_with_its_batch_does_not_complete_again() {
     let (mut queue, mut device) = queue(5, options(false));
     (0..3).for_each(|token| add(&mut queue, token));
     let _ = queue.publish();
     let taken = take_all(&mut device);
-    // Out of order, as the driver must see it: the second first, and then that before it.
+    // Out of order for the driver: the second one, then the first.
     put_batch(&mut device, &taken[..2], 0, 0);
     device.put(&taken[0]);
     assert_eq!((token(&mut queue), token(&mut queue)), (Some(0), Some(1)));
@@ -80,7 +80,7 @@ fn a_request_that_came_back_with_its_batch_does_not_come_back_again() {
 }
 
 #[test]
-fn arming_sees_past_a_batch_of_which_some_have_come_back() {
+fn arming_sees_past_a_partly_popped_batch() {
     let (mut queue, mut device) = queue(8, options(true));
     (0..6).for_each(|token| add(&mut queue, token));
     let _ = queue.publish();
@@ -101,7 +101,7 @@ fn arming_sees_past_a_batch_of_which_some_have_come_back() {
 
 proptest! {
     #[test]
-    fn every_token_comes_back_once_and_in_order_in_batches_of_any_size(
+    fn every_token_returns_once_and_in_order_in_batches_of_any_size(
         size in 1..12u16,
         event_idx: bool,
         indirect: bool,
@@ -138,7 +138,7 @@ proptest! {
         prop_assert_eq!(back, (0..next).collect::<Vec<_>>());
     }
 
-    /// As where the order is free: whoever is told to wait is woken, also by a batch.
+    /// As without `IN_ORDER`: a driver that was told to wait is woken, also by a batch.
     #[test]
     fn no_wake_up_is_lost(
         size in 1..12u16,
@@ -177,7 +177,7 @@ proptest! {
     }
 
     #[test]
-    fn no_ring_whatsoever_panics_or_makes_tokens(
+    fn no_ring_contents_cause_a_panic_or_invent_tokens(
         laps in 0..20u32,
         words in prop::collection::vec((any::<u32>(), prop_oneof![0..10u16, any::<u16>()], any::<u16>()), 7),
         arm: u16,

@@ -1,9 +1,9 @@
-//! Who tells whom of what: kicks that the device wants, interrupts that the driver wants, and that none is lost.
+//! Notifications: kicks that the device wants, interrupts that the driver wants, and none is lost.
 
 use super::*;
 
 #[test]
-fn a_device_that_named_a_descriptor_is_kicked_for_that_one_only() {
+fn a_device_that_asked_for_a_descriptor_is_kicked_for_that_one_only() {
     let (mut queue, mut device) = queue(5, options(true));
     // Descriptor 2 of the first lap.
     device.set_suppression(2 | 0x8000, 2);
@@ -27,7 +27,7 @@ fn a_device_that_named_a_descriptor_is_kicked_for_that_one_only() {
 }
 
 #[test]
-fn flags_of_the_device_hold_with_event_idx_and_without() {
+fn the_devices_flags_count_with_and_without_event_idx() {
     for event_idx in [false, true] {
         let (mut queue, device) = queue(8, options(event_idx));
         device.set_suppression(0x7777, 1);
@@ -43,7 +43,7 @@ fn flags_of_the_device_hold_with_event_idx_and_without() {
 }
 
 #[test]
-fn suppression_keeps_to_what_was_negotiated() {
+fn suppression_follows_the_negotiated_features() {
     for (event_idx, armed) in [(false, (0, 0)), (true, (0x8000, 2))] {
         let (mut queue, device) = queue(4, options(event_idx));
         let read = || {
@@ -70,7 +70,7 @@ fn arming_for_several_completions_waits_for_the_last_of_them() {
         for served in 1..=6 {
             device.serve();
             assert_eq!(device.interrupts(), served == 4, "round {round}");
-            assert_eq!(queue.arm(4), served < 4, "it is seen that the fourth came before the arming");
+            assert_eq!(queue.arm(4), served < 4, "arming notices that the fourth completed before");
         }
         (0..6).for_each(|expected| assert_eq!(token(&mut queue), Some(expected)));
     }
@@ -78,12 +78,12 @@ fn arming_for_several_completions_waits_for_the_last_of_them() {
     let _ = queue.publish();
     assert!(queue.arm(100));
     device.serve();
-    assert!(device.interrupts(), "no more than are outstanding");
+    assert!(device.interrupts(), "clamped to the outstanding requests");
 }
 
 proptest! {
-    /// Whoever arms and is told to wait is woken by the time that all requests are done, whatever their lengths and the
-    /// order; and whoever is told not to wait finds something.
+    /// If arming returns `true`, an interrupt comes by the time all requests are done, whatever their lengths and
+    /// order; if it returns `false`, there is something to pop.
     #[test]
     fn no_wake_up_is_lost(
         size in 1..12u16,

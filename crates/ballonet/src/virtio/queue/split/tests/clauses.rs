@@ -1,4 +1,4 @@
-//! Small promises of the specification that no other test is about.
+//! Small clauses of the specification that no other test covers.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn a_table_carries_no_more_than_the_queue() {
 }
 
 #[test]
-fn what_the_device_wrote_is_told_and_bounded() {
+fn the_written_length_is_reported_and_bounded() {
     for (used_length, claims) in
         [(UsedLength::Strict, [0, 5, 8]), (UsedLength::Lenient, [0, 5, 12]), (UsedLength::Ignored, [0, 5, u32::MAX])]
     {

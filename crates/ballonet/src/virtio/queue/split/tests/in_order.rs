@@ -43,7 +43,7 @@ fn descriptors_are_used_in_the_order_of_the_table_from_0_and_round_its_end() {
 }
 
 #[test]
-fn one_entry_ends_all_requests_up_to_the_one_it_names() {
+fn one_entry_completes_all_requests_up_to_its_own() {
     let (mut queue, mut device) = queue(8, options(false));
     for round in 0..50 {
         for token in 0..3 {
@@ -62,7 +62,7 @@ fn one_entry_ends_all_requests_up_to_the_one_it_names() {
 }
 
 #[test]
-fn a_request_of_which_the_device_says_nothing_was_written_in_full() {
+fn a_request_without_a_used_entry_counts_as_fully_written() {
     let (mut queue, mut device) = queue(8, options(false));
     queue.add(Chain { readable: &[segment(4)], writable: &[segment(8); 2] }, 0).unwrap();
     queue.add(Chain::writable(&[segment(8)]), 1).unwrap();
@@ -74,7 +74,7 @@ fn a_request_of_which_the_device_says_nothing_was_written_in_full() {
 }
 
 #[test]
-fn batches_and_single_entries_follow_one_another_and_the_next_entry_is_behind_the_batch() {
+fn batches_and_single_entries_alternate_and_the_next_entry_follows_the_batch() {
     let (mut queue, mut device) = queue_at(4, options(false), 0xfffd);
     let mut next = 0;
     for batch in [1, 3, 2, 4, 1, 1, 4, 3].into_iter().cycle().take(200) {
@@ -93,7 +93,7 @@ fn batches_and_single_entries_follow_one_another_and_the_next_entry_is_behind_th
 }
 
 #[test]
-fn two_batches_that_the_index_shows_at_once_are_taken_one_after_the_other() {
+fn two_batches_announced_at_once_are_popped_in_turn() {
     let (mut queue, mut device) = queue(8, options(false));
     (0..5).for_each(|token| add(&mut queue, token));
     let _ = queue.publish();
@@ -105,7 +105,7 @@ fn two_batches_that_the_index_shows_at_once_are_taken_one_after_the_other() {
 }
 
 #[test]
-fn a_request_out_of_order_is_named_and_ends_the_use_of_the_queue() {
+fn a_request_out_of_order_is_reported_and_breaks_the_queue() {
     let (mut queue, mut device) = queue(8, options(false));
     (0..3).for_each(|token| add(&mut queue, token));
     let _ = queue.publish();
@@ -115,12 +115,12 @@ fn a_request_out_of_order_is_named_and_ends_the_use_of_the_queue() {
     assert_eq!(queue.pop(), Err(error));
     assert_eq!(queue.poisoned(), Some(error));
     device.put(heads[0].into(), 0);
-    assert_eq!(queue.pop(), Err(error), "it stays out of use");
+    assert_eq!(queue.pop(), Err(error), "it stays broken");
     assert_eq!(queue.drain(&Quiesced::new()).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
 #[test]
-fn a_request_that_came_back_with_its_batch_does_not_come_back_again() {
+fn a_request_completed_with_its_batch_does_not_complete_again() {
     let (mut queue, mut device) = queue(8, options(false));
     (0..3).for_each(|token| add(&mut queue, token));
     let _ = queue.publish();
@@ -132,7 +132,7 @@ fn a_request_that_came_back_with_its_batch_does_not_come_back_again() {
 }
 
 #[test]
-fn a_queue_that_is_drained_in_the_middle_of_a_batch_gives_back_the_rest_of_it() {
+fn draining_a_queue_within_a_batch_returns_the_rest_of_it() {
     let (mut queue, mut device) = queue(4, options(false));
     (0..4).for_each(|token| add(&mut queue, token));
     let _ = queue.publish();
@@ -178,7 +178,7 @@ fn tables_are_used_in_order_too() {
 
 proptest! {
     #[test]
-    fn every_token_comes_back_once_and_in_order_in_batches_of_any_size(
+    fn every_token_returns_once_and_in_order_in_batches_of_any_size(
         steps in prop::collection::vec(step(), 0..300),
         start: u16,
         event_idx: bool,
@@ -214,7 +214,7 @@ proptest! {
     }
 
     #[test]
-    fn no_used_ring_whatsoever_panics_or_makes_tokens(
+    fn no_used_ring_contents_cause_a_panic_or_invent_tokens(
         index: u16,
         entries in prop::collection::vec((prop_oneof![0..10u32, any::<u32>()], any::<u32>()), 8),
         arm: u16,

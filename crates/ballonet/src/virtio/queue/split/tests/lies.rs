@@ -13,7 +13,7 @@ fn two_requests(used_length: UsedLength) -> (Fixture, [u16; 2]) {
 }
 
 #[test]
-fn a_lie_in_the_used_ring_is_named_and_ends_the_use_of_the_queue() {
+fn a_lie_in_the_used_ring_is_reported_and_breaks_the_queue() {
     type Lie = fn(&mut Device, [u16; 2]);
     let lies: [(Lie, QueueError); 6] = [
         (|device, _| device.put(4, 0), QueueError::UsedId { id: 4, size: 4 }),
@@ -32,8 +32,8 @@ fn a_lie_in_the_used_ring_is_named_and_ends_the_use_of_the_queue() {
         assert_eq!(queue.pop(), Err(error));
         assert_eq!(queue.poisoned(), Some(error));
         device.set_used_index(0);
-        assert_eq!(queue.pop(), Err(error), "it stays out of use");
-        assert!(!queue.arm(1), "and nobody waits for an interrupt of it");
+        assert_eq!(queue.pop(), Err(error), "it stays broken");
+        assert!(!queue.arm(1), "and arming it does not promise an interrupt");
         let rejected = queue.add(Chain::readable(&[segment(4)]), 9).unwrap_err();
         assert_eq!(rejected, Rejected { reason: Refusal::Poisoned(error), token: 9 });
         let mut tokens: Vec<_> = queue.drain(&Quiesced::new()).collect();
@@ -52,7 +52,7 @@ fn the_same_request_is_not_completed_twice() {
 }
 
 #[test]
-fn a_head_in_the_middle_of_a_chain_is_no_head() {
+fn a_descriptor_in_the_middle_of_a_chain_is_not_a_head() {
     let (mut queue, mut device) = queue(4, options(false));
     queue.add(Chain::readable(&[segment(1); 3]), 0).unwrap();
     let _ = queue.publish();
@@ -63,7 +63,7 @@ fn a_head_in_the_middle_of_a_chain_is_no_head() {
 }
 
 #[test]
-fn what_is_not_published_cannot_have_been_used() {
+fn unpublished_requests_cannot_have_been_used() {
     let (mut queue, mut device) = queue(4, options(false));
     add(&mut queue, 0);
     device.put(0, 0);
@@ -71,7 +71,7 @@ fn what_is_not_published_cannot_have_been_used() {
 }
 
 #[test]
-fn what_is_not_published_is_not_outstanding_even_where_something_is() {
+fn unpublished_requests_do_not_count_as_outstanding_beside_published_ones() {
     let ((mut queue, mut device), _) = two_requests(UsedLength::Strict);
     add(&mut queue, 2);
     device.put(2, 0);
@@ -79,21 +79,21 @@ fn what_is_not_published_is_not_outstanding_even_where_something_is() {
     let mut tokens: Vec<_> = queue.drain(&Quiesced::new()).collect();
     tokens.sort_unstable();
     assert_eq!(tokens, [0, 1, 2]);
-    assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }), "nor does a drained queue count below nothing");
+    assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }), "and a drained queue counts none");
 }
 
 #[test]
-fn a_device_that_counts_what_it_read_is_borne_with_where_that_is_asked_for() {
+fn a_device_that_also_counts_bytes_read_is_tolerated_if_lenient() {
     let ((mut queue, mut device), heads) = two_requests(UsedLength::Lenient);
     device.put(heads[0].into(), 4);
     let done = queue.pop().unwrap().unwrap();
     assert_eq!((done.written, done.claimed), (0, 4));
     device.put(heads[1].into(), 9);
-    assert!(matches!(queue.pop(), Err(QueueError::UsedLength { limit: 8, .. })), "but no more than there is");
+    assert!(matches!(queue.pop(), Err(QueueError::UsedLength { limit: 8, .. })), "but no more than the request has");
 }
 
 #[test]
-fn descriptors_that_the_device_rewrites_do_not_lead_the_driver_astray() {
+fn descriptors_rewritten_by_the_device_do_not_mislead_the_driver() {
     let ((mut queue, mut device), heads) = two_requests(UsedLength::Strict);
     for offset in (0..64).step_by(2) {
         device.ram.store(offset, [0xff; 2]);

@@ -1,0 +1,194 @@
+//! The host's side of a check: what a check asks for is done over the VMM's control socket.
+//!
+//! When it is done the balloon gets the target that the check named, by which the guest learns of it.
+
+mod api;
+mod qmp;
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ballonet_check::HostAction;
+
+use crate::failure::{Context as _, Outcome};
+
+use api::Api;
+use qmp::Qmp;
+
+/// The longest that a running VMM's socket may take to be there, that of a VMM that was just started, and an answer.
+const THERE: Duration = Duration::from_secs(1);
+const STARTED: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(10);
+/// The longest that a VMM may take to write its state, or to read it.
+const TRANSFER: Duration = Duration::from_secs(60);
+/// Time between two looks.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// What a VMM speaks on its control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// QEMU's machine protocol.
+    Qmp,
+    /// Cloud Hypervisor's HTTP interface.
+    Api,
+}
+
+impl Protocol {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Qmp, Self::Api];
+
+    /// The place in a command where the socket's path is put.
+    pub(crate) const fn place(self) -> &'static str {
+        match self {
+            Self::Qmp => "{qmp}",
+            Self::Api => "{api}",
+        }
+    }
+
+    /// What the host can do by it.
+    pub(crate) const fn actions(self) -> &'static [HostAction] {
+        match self {
+            Self::Qmp => HostAction::ALL,
+            Self::Api => &[HostAction::Target, HostAction::Pause, HostAction::Restore],
+        }
+    }
+}
+
+/// The socket of a start.
+pub(crate) fn socket(folder: &Path) -> PathBuf {
+    folder.join("control")
+}
+
+/// A VMM's control socket.
+pub(crate) struct Control {
+    protocol: Protocol,
+    folder: PathBuf,
+    qmp: Option<Qmp>,
+    /// How long to wait for the socket.
+    patience: Duration,
+    /// The VMM asks for statistics by itself.
+    polls: bool,
+}
+
+impl Control {
+    /// The control socket of a VMM that keeps its files in `folder`. Nothing connects before it is needed.
+    pub(crate) fn new(protocol: Protocol, folder: &Path) -> Self {
+        Self { protocol, folder: folder.to_owned(), qmp: None, patience: THERE, polls: false }
+    }
+
+    /// Does what a check asks for, except `restore`, and sets the target.
+    pub(crate) fn act(&mut self, action: HostAction, target: u64) -> Outcome {
+        match (action, self.protocol) {
+            (HostAction::Target, _) => {}
+            (HostAction::Statistics, Protocol::Qmp) => {
+                self.polls = true;
+                self.qmp()?.poll_statistics(1)?;
+            }
+            (HostAction::Pause, Protocol::Qmp) => {
+                self.qmp()?.stop()?;
+                self.qmp()?.resume()?;
+            }
+            (HostAction::Pause, Protocol::Api) => {
+                self.api().put("vm.pause", None)?;
+                self.api().put("vm.resume", None)?;
+            }
+            (HostAction::Statistics, Protocol::Api) | (HostAction::Restore, _) => {
+                return Err(format!("no way to `{}` by this socket", action.word()).into());
+            }
+        }
+        self.set_target(target)
+    }
+
+    /// Stops the virtual machine and saves its state. It runs on if that fails.
+    pub(crate) fn save(&mut self) -> Outcome {
+        let state = self.state();
+        match self.protocol {
+            Protocol::Qmp => self.qmp()?.save(&state)?,
+            Protocol::Api => {
+                // That of an earlier check.
+                let _ = std::fs::remove_dir_all(&state);
+                std::fs::create_dir_all(&state).of(state.display())?;
+                let url = format!("file://{}", state.display());
+                self.api().put("vm.pause", None)?;
+                let saved = self.api().put("vm.snapshot", Some(&serde_json::json!({ "destination_url": url })));
+                if saved.is_err() {
+                    self.api().put("vm.resume", None)?;
+                }
+                saved?;
+            }
+        }
+        // Another VMM makes it anew.
+        (self.qmp, self.patience) = (None, STARTED);
+        let socket = socket(&self.folder);
+        std::fs::remove_file(&socket).of(socket.display())
+    }
+
+    /// The command of a VMM that goes on from the saved state, made of the one that `words` started.
+    pub(crate) fn successor(&self, words: &[String]) -> Vec<String> {
+        let state = self.state().display().to_string();
+        match self.protocol {
+            Protocol::Qmp => [words, &["-incoming".into(), qmp::incoming(&state)]].concat(),
+            Protocol::Api => {
+                let program = words.first().cloned().unwrap_or_default();
+                let socket = socket(&self.folder).display().to_string();
+                let source = format!("source_url=file://{state}");
+                vec![program, "--api-socket".into(), socket, "--restore".into(), source]
+            }
+        }
+    }
+
+    /// Has that VMM go on, and sets the target.
+    pub(crate) fn go_on(&mut self, target: u64) -> Outcome {
+        match self.protocol {
+            Protocol::Qmp => {
+                self.qmp()?.await_state()?;
+                self.qmp()?.resume()?;
+            }
+            Protocol::Api => self.api().put("vm.resume", None)?,
+        }
+        self.set_target(target)
+    }
+
+    /// A check has ended: undoes what would disturb the next.
+    pub(crate) fn rest(&mut self) -> Outcome {
+        if core::mem::take(&mut self.polls) { self.qmp()?.poll_statistics(0) } else { Ok(()) }
+    }
+
+    fn set_target(&mut self, bytes: u64) -> Outcome {
+        match self.protocol {
+            Protocol::Qmp => self.qmp()?.set_target(bytes),
+            Protocol::Api => self.api().put("vm.resize", Some(&serde_json::json!({ "desired_balloon": bytes }))),
+        }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    fn api(&self) -> Api {
+        Api::new(socket(&self.folder), self.patience)
+    }
+
+    fn qmp(&mut self) -> Outcome<&mut Qmp> {
+        if self.qmp.is_none() {
+            self.qmp = Some(Qmp::greet(connect(&socket(&self.folder), self.patience)?)?);
+        }
+        Ok(self.qmp.as_mut().unwrap_or_else(|| unreachable!("it is there")))
+    }
+}
+
+/// Connects to a socket that a starting VMM may not have made yet.
+fn connect(path: &Path, patience: Duration) -> Outcome<UnixStream> {
+    let start = Instant::now();
+    let stream = loop {
+        match UnixStream::connect(path) {
+            Err(_) if start.elapsed() < patience => thread::sleep(GLANCE),
+            outcome => break outcome.of(format_args!("control socket {}", path.display()))?,
+        }
+    };
+    stream.set_read_timeout(Some(ANSWER)).of("control socket")?;
+    stream.set_write_timeout(Some(ANSWER)).of("control socket")?;
+    Ok(stream)
+}

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::{Note, PhysRange, Region, RegionKind};
 
-/// The memory map: at most [`MemoryMap::CAPACITY`] regions, ascending, none overlapping, neighbours of one kind joined.
+/// The memory map: at most `CAPACITY` regions, ascending, none overlapping, neighbours of one kind joined.
 #[derive(Clone)]
 pub struct MemoryMap {
     /// The first `count` are regions of the map; the rest is filler.
@@ -19,7 +19,7 @@ const KEPT_MAX: u64 = 16 << 20;
 
 impl MemoryMap {
     /// The most regions of a map. A PC's map has 5 to 100.
-    pub const CAPACITY: usize = 256;
+    pub(crate) const CAPACITY: usize = 256;
 
     const FILLER: Region = match PhysRange::parse(0, 1) {
         Ok(range) => Region { range, kind: RegionKind::Reserved },

@@ -84,7 +84,7 @@ options! {
 
 impl Key {
     /// The key that `word` names.
-    pub fn named(word: &[u8]) -> Option<Self> {
+    pub(crate) fn named(word: &[u8]) -> Option<Self> {
         Self::ALL.iter().copied().find(|key| key.word().as_bytes() == word)
     }
 }

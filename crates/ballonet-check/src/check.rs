@@ -43,7 +43,7 @@ pub(crate) enum Bus {
     Modern,
     /// The legacy interface, on PCI or MMIO.
     Legacy,
-    /// The same on PCI alone, and on MMIO alone.
+    /// The same on PCI only, and on MMIO only.
     Ports,
     LegacyMmio,
     Mmio,

@@ -63,7 +63,7 @@ impl TestDevice<'_> {
         self.take_done(Role::First).map(drop)
     }
 
-    /// Sees whether the inflate queue still works after an attack on the deflate queue. Other devices have one queue
+    /// Checks whether the inflate queue still works after an attack on the deflate queue. Other devices have one queue
     /// for requests, and nobody knows where the attack left it. The legacy interface has no way to ask for a reset.
     pub(crate) fn probe_beside(&mut self) -> Verdict {
         if !self.has_two_queues() || self.is_legacy() {

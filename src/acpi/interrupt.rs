@@ -7,7 +7,7 @@ use derive_more::Display;
 /// How a line signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{polarity} {trigger}")]
-pub struct Signalling {
+pub(crate) struct Signalling {
     /// The active level.
     pub polarity: Polarity,
     /// Edge or level triggered.
@@ -24,7 +24,7 @@ impl Signalling {
 /// Where an interrupt line arrives, and how it signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("GSI {gsi} {signalling}")]
-pub struct InterruptRoute {
+pub(crate) struct InterruptRoute {
     /// Global system interrupt: the IOAPIC's base plus the number of the input.
     pub gsi: u32,
     /// How the line signals.

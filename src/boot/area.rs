@@ -8,7 +8,7 @@ use super::PhysRange;
 
 /// What the loader put there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum AreaKind {
+pub(crate) enum AreaKind {
     /// The structure that the entry register points to.
     #[display("start info")]
     StartInfo,
@@ -38,7 +38,7 @@ impl AreaKind {
 /// A range with the loader's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{range} {kind}")]
-pub struct LoaderArea {
+pub(crate) struct LoaderArea {
     /// Where.
     pub range: PhysRange,
     /// What.
@@ -47,13 +47,13 @@ pub struct LoaderArea {
 
 /// The areas of the loader, in no particular order: at most [`LoaderAreas::CAPACITY`].
 #[derive(Clone)]
-pub struct LoaderAreas {
+pub(crate) struct LoaderAreas {
     slots: [Option<LoaderArea>; Self::CAPACITY],
 }
 
 impl LoaderAreas {
     /// The most areas.
-    pub const CAPACITY: usize = 16;
+    pub(crate) const CAPACITY: usize = 16;
 
     /// No area.
     pub(crate) const fn empty() -> Self {
@@ -61,7 +61,7 @@ impl LoaderAreas {
     }
 
     /// Every area.
-    pub fn iter(&self) -> impl Iterator<Item = LoaderArea> + Clone + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = LoaderArea> + Clone + '_ {
         self.slots.iter().copied().flatten()
     }
 

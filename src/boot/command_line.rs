@@ -14,7 +14,7 @@ pub struct CommandLine {
 
 impl CommandLine {
     /// The longest line, in bytes: that of Linux on x86.
-    pub const CAPACITY: usize = 2048;
+    pub(crate) const CAPACITY: usize = 2048;
 
     /// The empty line.
     pub(crate) const fn empty() -> Self {

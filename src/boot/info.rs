@@ -19,7 +19,7 @@ pub struct BootInfo {
     /// The screen, if the loader set one up.
     pub framebuffer: Option<Framebuffer>,
     /// The loader's data in memory that the map calls usable.
-    pub areas: LoaderAreas,
+    pub(crate) areas: LoaderAreas,
 }
 
 /// UEFI's system table.

@@ -19,10 +19,10 @@ pub const MAGIC: u32 = 0x5372_6448;
 
 /// Entries that the zero page has room for.
 #[doc(alias = "E820_MAX_ENTRIES_ZEROPAGE")]
-pub const MAX_ENTRIES: u8 = 128;
+pub(crate) const MAX_ENTRIES: u8 = 128;
 
 /// The zero page's size in bytes.
-pub const ZERO_PAGE: u64 = 4096;
+pub(crate) const ZERO_PAGE: u64 = 4096;
 
 /// The fields of `screen_info` (`include/uapi/linux/screen_info.h`) that describe a framebuffer.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::{Note, PhysRange, Region, RegionKind};
 
-/// The memory map: at most [`MemoryMap::CAPACITY`] regions, ascending, none overlapping, neighbours of one kind joined.
+/// The memory map: at most `CAPACITY` regions, ascending, none overlapping, neighbours of one kind joined.
 #[derive(Clone)]
 pub struct MemoryMap {
     /// The first `count` are regions of the map; the rest is filler.
@@ -14,9 +14,12 @@ pub struct MemoryMap {
     pub truncated: bool,
 }
 
+/// The most that firmware keeps of memory in one piece; a larger region is something else.
+const KEPT_MAX: u64 = 16 << 20;
+
 impl MemoryMap {
     /// The most regions of a map. A PC's map has 5 to 100.
-    pub const CAPACITY: usize = 256;
+    pub(crate) const CAPACITY: usize = 256;
 
     const FILLER: Region = match PhysRange::parse(0, 1) {
         Ok(range) => Region { range, kind: RegionKind::Reserved },
@@ -64,6 +67,20 @@ impl MemoryMap {
     /// The ranges of one kind, ascending.
     pub(crate) fn of_kind(&self, kind: RegionKind) -> impl Iterator<Item = PhysRange> + Clone + '_ {
         self.regions().iter().filter(move |region| region.kind == kind).map(|region| region.range)
+    }
+
+    /// The ends of the memory below 4 GiB and of all memory: the addresses of the first byte that is none. Small regions
+    /// right behind usable memory are memory that firmware keeps.
+    pub(crate) fn ends(&self) -> (u64, u64) {
+        let end_below = |limit: u64| {
+            let usable = self.usable().filter(|range| range.start().as_u64() < limit).last();
+            let behind = |end: u64| {
+                let next = self.regions().iter().find(|region| region.range.start().as_u64() == end);
+                next.filter(|region| region.range.bytes() <= KEPT_MAX && end < limit).map(|region| region.range.end())
+            };
+            core::iter::successors(usable.map(PhysRange::end), |end| behind(*end)).last().unwrap_or(0)
+        };
+        (end_below(1 << 32), end_below(u64::MAX))
     }
 
     /// Usable memory in bytes.
@@ -298,6 +315,20 @@ mod tests {
         assert_eq!(map.unnamed(range(0, 0x58)).collect::<Vec<_>>(), [range(0, 0x10), range(0x30, 0x40)]);
         assert_eq!(map.unnamed(range(0x55, 0x70)).collect::<Vec<_>>(), [range(0x60, 0x70)]);
         assert_eq!(map.unnamed(range(0x40, 0x60)).count(), 0);
+    }
+
+    #[test]
+    fn memory_ends_behind_what_firmware_keeps_of_it() {
+        const GIB: u64 = 1 << 30;
+        let low = [region(0, 0xa_0000, Usable), region(0x10_0000, GIB - 0x2_0000, Usable)];
+        let kept = region(GIB - 0x2_0000, GIB, AcpiReclaimable);
+        // Configuration space, which is no memory.
+        let large = region(GIB, GIB + (256 << 20), Reserved);
+        let ends = |more: &[Region]| map(&[&low, more].concat()).0.ends();
+        assert_eq!(ends(&[]), (GIB - 0x2_0000, GIB - 0x2_0000));
+        assert_eq!(ends(&[kept, large]), (GIB, GIB));
+        assert_eq!(ends(&[kept, region(4 * GIB, 5 * GIB, Usable)]), (GIB, 5 * GIB));
+        assert_eq!(map(&[]).0.ends(), (0, 0));
     }
 
     proptest! {

@@ -20,7 +20,7 @@ pub mod pvh;
 mod region;
 
 pub(crate) use area::AreaKind;
-pub use area::LoaderAreas;
+pub(crate) use area::LoaderAreas;
 pub use command_line::CommandLine;
 pub use framebuffer::{Channel, Framebuffer, PixelFormat};
 pub use info::BootInfo;

@@ -22,10 +22,10 @@ pub const HEADER_MAGIC: u32 = 0xE852_50D6;
 pub const MAGIC: u32 = 0x36D7_6289;
 
 /// The most bytes of boot information accepted. A large machine's memory maps take some 20 KiB.
-pub const MAX_BYTES: u32 = 1 << 20;
+pub(crate) const MAX_BYTES: u32 = 1 << 20;
 
 /// Entries of a memory map that are read, whatever its size.
-pub const MAX_ENTRIES: u32 = 4096;
+pub(crate) const MAX_ENTRIES: u32 = 4096;
 
 /// Modules that are noted as areas to keep.
 pub(crate) const MAX_MODULES: u32 = 8;
@@ -126,7 +126,7 @@ pub enum Multiboot2Error {
     /// It is not in memory that can be read.
     #[display("no multiboot2 information: {_0}")]
     Unreadable(Unreadable),
-    /// It claims to be smaller than its first tag, or larger than [`MAX_BYTES`].
+    /// It claims to be smaller than its first tag, or larger than 1 MiB.
     #[display("no multiboot2 information: it claims to have {_0} bytes")]
     Size(#[error(not(source))] u32),
 }

@@ -24,7 +24,7 @@ pub const START_MAGIC: u32 = 0x336e_c578;
 
 /// The most entries of the memory map that are read, whatever count is claimed: far beyond any real map, and quick to
 /// walk.
-pub const MAX_ENTRIES: u32 = 4096;
+pub(crate) const MAX_ENTRIES: u32 = 4096;
 
 /// Modules that are noted as areas to keep.
 pub(crate) const MAX_MODULES: u32 = 8;

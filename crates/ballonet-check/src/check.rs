@@ -43,6 +43,9 @@ pub(crate) enum Bus {
     Modern,
     /// The legacy interface, on PCI or MMIO.
     Legacy,
+    /// The same on PCI only, and on MMIO only.
+    Ports,
+    LegacyMmio,
     Mmio,
 }
 
@@ -139,13 +142,5 @@ pub(crate) const fn on_function(
 /// A hostile check. Its demands are MUSTs: the device works after a reset, and writes only where it may.
 pub(crate) const fn hostile(name: &'static str, clause: Clause, asks: &'static str, attack: Attack) -> Check {
     let Clause { section, text } = clause;
-    Check {
-        name,
-        severity: Severity::Must,
-        section,
-        asks,
-        breaks: Some(text),
-        run: Run::Hostile(attack),
-        device: Some(BALLOON),
-    }
+    Check { name, severity: Severity::Must, section, asks, breaks: Some(text), run: Run::Hostile(attack), device: None }
 }

@@ -148,7 +148,8 @@ fn run_on(
         summary.report(check, &verdict.into(), &mut *observer.borrow_mut());
     }
     // If the device cannot be tested at all, the first check reports why.
-    let access = Access { handle: subject.handle, legacy: subject.legacy, writes: subject.writes, patience };
+    let Subject { handle, legacy, writes, memory } = *subject;
+    let access = Access { handle, legacy, writes, memory, patience };
     let (mut opened, mut unopened) = (None, None);
     match TestDevice::open(platform, pci, kind, access, host) {
         Ok(device) => opened = Some(device),

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::device::{Kind, PciFunction, transport_of};
+use crate::memory::MemoryEnds;
 use crate::platform::AnyPlatform;
 use ballonet::balloon::BalloonPlatform;
 use ballonet::pci::{Bdf, Function};
@@ -18,12 +19,14 @@ pub struct Subject {
     pub legacy: bool,
     /// Allows sectors of a block device to be written.
     pub writes: bool,
+    /// Where memory ends; without this, hostile checks at its ends are skipped.
+    pub memory: Option<MemoryEnds>,
 }
 
 impl From<DeviceHandle> for Subject {
     /// By its modern interface where it has one, and without writing to a block device.
     fn from(handle: DeviceHandle) -> Self {
-        Self { handle, legacy: false, writes: false }
+        Self { handle, legacy: false, writes: false, memory: None }
     }
 }
 

@@ -257,6 +257,11 @@ impl Machine {
         &self.boot
     }
 
+    /// The ends of the memory below 4 GiB and of all memory.
+    pub(crate) fn memory_ends(&self) -> (u64, u64) {
+        self.boot.memory_map.ends()
+    }
+
     /// The kernel image.
     pub(crate) fn image(&self) -> &Image {
         &self.image

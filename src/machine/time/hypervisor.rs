@@ -71,8 +71,12 @@ fn reading() -> Option<Reading> {
     }
 }
 
-/// Nanoseconds since entry by it; `None` if time is read from the TSC alone.
+/// Nanoseconds since entry by it; `None` if time is read from the TSC alone, which costs no call.
+#[inline]
 pub(super) fn nanoseconds() -> Option<u64> {
+    if KEPT.load(Ordering::Relaxed) == NONE {
+        return None;
+    }
     Some(reading()?.nanoseconds.wrapping_sub(ENTRY.load(Ordering::Relaxed)))
 }
 

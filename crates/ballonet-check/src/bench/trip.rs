@@ -119,6 +119,9 @@ impl<M: DmaMemory> Probe<M> {
     }
 
     /// One request in each direction. Interrupts are disabled except where one is expected.
+    ///
+    /// A function of its own, so that its duration does not depend on the surrounding code's registers.
+    #[inline(never)]
     fn trip<P, W>(&self, platform: &P, watch: &mut W, bed: &mut Bed<P>, queue: usize) -> Result<Trip, BenchError>
     where
         P: Platform<Memory = M>,
@@ -128,6 +131,7 @@ impl<M: DmaMemory> Probe<M> {
         let polled = running.interrupts.mode() == InterruptMode::Polling;
         // Nothing is outstanding: the next request to be used is the one that is added now.
         let _ = queue.arm(1);
+        let since = platform.now();
         let start = watch.ticks();
         queue.add(Chain::readable(&self.segments), ()).map_err(|rejected| rejected.reason)?;
         if let Some(kick) = queue.publish() {
@@ -135,7 +139,6 @@ impl<M: DmaMemory> Probe<M> {
         }
         let kicked = watch.ticks();
 
-        let since = platform.now();
         loop {
             let before = watch.ticks();
             watch.admit_interrupts();

@@ -16,6 +16,9 @@ pub(crate) const SECTOR: usize = 512;
 /// The length of a block device's identification, in bytes (5.2.6).
 pub(crate) const BLOCK_ID: usize = 20;
 
+/// More than any device type's configuration, including features that are not accepted.
+const LONGEST: usize = 96;
+
 /// The bytes of a request: those that the device reads, then the number of those that it writes.
 pub(crate) struct Payload {
     pub(crate) readable: Vec<u8>,
@@ -174,6 +177,11 @@ impl Kind {
     pub(crate) fn config_length(&self, offered: Features) -> usize {
         let needed = self.needed.iter().filter(|(feature, _)| offered.bits() & feature != 0);
         needed.map(|(_, length)| *length).fold(self.config, usize::max)
+    }
+
+    /// The longest configuration that it has with any features; of an unknown type that is not known.
+    pub(crate) fn longest_config(&self) -> usize {
+        if self.number == 0 { usize::MAX / 2 } else { self.config_length(Features::all()).max(LONGEST) }
     }
 
     /// What is written outside the guest, in words; `writes`: block devices may be written.

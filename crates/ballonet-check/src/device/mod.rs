@@ -4,6 +4,7 @@
 
 mod ask;
 mod attack_pci;
+mod attack_registers;
 mod attacker;
 mod disturbance;
 mod fingerprint;
@@ -39,6 +40,7 @@ pub(crate) use transport::{Isr, Transport, mmio, ports};
 
 use crate::arena::{ARENA, Arena};
 use crate::host::Host;
+use crate::memory::MemoryEnds;
 use crate::patience::Patience;
 use crate::platform::AnyPlatform;
 use crate::ring::{LEGACY_PAGE, RawQueue};
@@ -103,6 +105,8 @@ pub(crate) struct TestDevice<'p> {
     pub(crate) kind: &'static Kind,
     /// Whether sectors of block devices may be written.
     pub(crate) writes: bool,
+    /// Where memory ends, if that is known.
+    memory: Option<MemoryEnds>,
     pub(crate) transport: Transport,
     pub(crate) isr: Arc<Isr>,
     pub(crate) config: ConfigRegisters,
@@ -141,6 +145,7 @@ pub(crate) struct Access {
     /// By its legacy interface, even if it has a modern one.
     pub(crate) legacy: bool,
     pub(crate) writes: bool,
+    pub(crate) memory: Option<MemoryEnds>,
     pub(crate) patience: Patience,
 }
 
@@ -171,6 +176,7 @@ impl<'p> TestDevice<'p> {
             pci,
             kind,
             writes: access.writes,
+            memory: access.memory,
             transport,
             isr,
             config,

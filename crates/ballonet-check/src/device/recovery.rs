@@ -8,11 +8,11 @@ use core::ops::Range;
 use alloc::format;
 use alloc::string::String;
 
-use super::{Role, Shape, StartOptions, TestDevice};
+use super::{BALLOON, Role, Shape, StartOptions, TestDevice};
 use crate::ring::Part;
 use crate::verdict::{Outcome, Reaction, Stop, Verdict};
 use ballonet::balloon::wire::{PAGE_REPORTING, STATS_VQ, Tag, statistic};
-use ballonet::virtio::spec::Status;
+use ballonet::virtio::spec::{Features, Status};
 
 /// Frames that are inflated before a breach of a queue.
 const BEFORE: Range<usize> = 0..8;
@@ -51,13 +51,24 @@ impl TestDevice<'_> {
         Ok(self.status()?.contains(Status::DEVICE_NEEDS_RESET))
     }
 
-    /// Inflates some frames, which the attack then deflates.
+    /// Has it serve a request; a balloon inflates frames, which the attack then deflates. The request's memory stays
+    /// the device's: its descriptor does, and an attack may have the device read that again.
     pub(crate) fn warm_up(&mut self) -> Verdict {
-        self.transfer(Role::First, BEFORE, &Shape::PLAIN).map(drop)
+        if !self.has_requests() {
+            return Ok(());
+        }
+        self.post(Role::First, BEFORE, &Shape::PLAIN)?;
+        self.submit(Role::First)?;
+        self.drain(Role::First, 0)?;
+        self.take_done(Role::First).map(drop)
     }
 
-    /// Sees whether the inflate queue still works after an attack on the deflate queue.
+    /// Checks whether the inflate queue still works after an attack on the deflate queue. Other devices have one queue
+    /// for requests, and nobody knows where the attack left it. The legacy interface has no way to ask for a reset.
     pub(crate) fn probe_beside(&mut self) -> Verdict {
+        if !self.has_two_queues() || self.is_legacy() {
+            return Ok(());
+        }
         match self.transfer(Role::First, BESIDE, &Shape::PLAIN) {
             Ok(_) => Ok(()),
             // It may have detected only now what was wrong with the other queue.
@@ -98,19 +109,23 @@ impl TestDevice<'_> {
 
     /// A well-formed request on every queue in use.
     fn serve_all(&mut self) -> Verdict {
-        let features = self.least() | self.offered & (STATS_VQ | PAGE_REPORTING);
+        let is_balloon = self.kind.number == BALLOON;
+        let more = if is_balloon { self.offered & (STATS_VQ | PAGE_REPORTING) } else { Features::empty() };
+        let features = self.least() | more;
         self.start(&StartOptions { features, ..self.plain() })?;
         self.is_plain = false;
-        self.transfer(Role::First, AFTER, &Shape::PLAIN)?;
+        if self.has_requests() {
+            self.transfer(Role::First, AFTER, &Shape::PLAIN)?;
+        }
         for frames in [BEFORE, BESIDE, AFTER] {
-            if self.away[frames.clone()].contains(&true) {
+            if self.away.get(frames.clone()).is_some_and(|away| away.contains(&true)) {
                 self.transfer(Role::Second, frames, &Shape::PLAIN)?;
             }
         }
-        if features.contains(STATS_VQ) {
+        if more.contains(STATS_VQ) {
             self.offer_statistics()?;
         }
-        if features.contains(PAGE_REPORTING) {
+        if more.contains(PAGE_REPORTING) {
             self.report_page()?;
         }
         self.expect_well()

@@ -27,16 +27,16 @@ impl TestDevice<'_> {
     pub(crate) fn modern_registers(&mut self) -> &mut Modern {
         match &mut self.transport {
             Transport::Modern(modern) => modern,
-            _ => unreachable!("hostile checks run on modern PCI alone"),
+            _ => unreachable!("the chapter is for modern PCI"),
         }
     }
 
-    /// The function, for the same checks.
+    /// The function, for a check of a chapter that only runs on PCI.
     ///
     /// # Panics
     /// If the device is not on PCI.
     pub(crate) fn pci_function(&self) -> &PciFunction {
-        self.pci.as_ref().unwrap_or_else(|| unreachable!("hostile checks run on modern PCI alone"))
+        self.pci.as_ref().unwrap_or_else(|| unreachable!("the chapter is for PCI"))
     }
 
     /// The common structure; modern PCI only.
@@ -227,17 +227,6 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Writes `value` to the doorbell of a queue, if there is one, in any state.
-    pub(crate) fn kick_number(&mut self, queue: u16, value: u16) {
-        self.select(queue);
-        let modern = self.modern_registers();
-        let offset =
-            usize::from(modern.common.read16(offset_of!(CommonConfig, queue_notify_off))) * modern.multiplier as usize;
-        if offset.checked_add(2).is_some_and(|end| end <= modern.notify.len()) {
-            modern.notify.write16(offset, value);
-        }
-    }
-
     /// Gives the selected queue its addresses. A legacy queue is in use from here on.
     pub(crate) fn write_areas(&mut self, areas: Areas) {
         let addresses = [areas.descriptors, areas.driver, areas.device].map(|area| self.arena.address(area));
@@ -249,12 +238,7 @@ impl TestDevice<'_> {
                 mmio.registers.write32(mmio::QUEUE_ALIGN, LEGACY_PAGE as u32);
                 mmio.registers.write32(mmio::QUEUE_PFN, page);
             }
-            Transport::Mmio(mmio) => {
-                let registers = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
-                for (register, address) in registers.into_iter().zip(addresses) {
-                    mmio.registers.write64(register, address);
-                }
-            }
+            Transport::Mmio(mmio) => mmio.write_addresses(addresses),
         }
     }
 

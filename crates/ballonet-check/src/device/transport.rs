@@ -103,6 +103,16 @@ pub(crate) struct Mmio {
     pub(crate) version: u32,
 }
 
+impl Mmio {
+    /// Writes the addresses of the selected queue, of version 2: descriptors, driver area and device area.
+    pub(crate) fn write_addresses(&mut self, addresses: [u64; 3]) {
+        let registers = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
+        for (register, address) in registers.into_iter().zip(addresses) {
+            self.registers.write64(register, address);
+        }
+    }
+}
+
 /// The registers, by transport.
 pub(crate) enum Transport {
     Modern(Modern),

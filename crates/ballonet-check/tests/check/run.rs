@@ -2,12 +2,14 @@
 
 use ballonet::pci::Bdf;
 use ballonet_check::{
-    Check, HostAction, Observer, Outcome, Patience, Selection, Severity, Subject, Summary, identify, run,
+    Check, HostAction, MemoryEnds, Observer, Outcome, Patience, Selection, Severity, Subject, Summary, identify, run,
 };
 use ballonet_models::{Allocated, Balloon, Behaviour, Bus, Capability, Machine, ModelPlatform, feature};
 
 /// RAM of the machine, in MiB.
 pub const RAM: u32 = 64;
+/// Where it ends.
+pub const ENDS: MemoryEnds = MemoryEnds { low: (RAM as u64) << 20, high: (RAM as u64) << 20 };
 /// The model's time is its own, and it is never busy with anything else.
 pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
 
@@ -87,7 +89,7 @@ pub fn test_with(host: Option<Act>, behaviour: Behaviour, list: &str, prepare: i
     let mut platform = ModelPlatform::new(&machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
     let mut follower = Follower { machine: &machine, at, host, outcomes: Vec::new() };
-    let subject = Subject::from(machine.handle(at));
+    let subject = Subject { memory: Some(ENDS), ..Subject::from(machine.handle(at)) };
     let expected = identify(&mut platform, &subject).map_or(0, |identity| selection.checks_for(&identity).count());
     let summary = run(&mut platform, subject, &selection, PATIENCE, &mut follower);
     let outcomes = follower.outcomes;

@@ -2,7 +2,7 @@
 
 use super::steps::RACES;
 use super::{AVAIL, INDIRECT, NEXT, USED, WRITE, clause, with};
-use crate::check::{Check, Clause, Verdict};
+use crate::check::{Check, Clause, Verdict, skip_unless};
 use crate::device::{Attacker, Role, TABLE};
 use ballonet::virtio::spec::{Descriptor, Features};
 
@@ -90,10 +90,24 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
     };
     "at-0", MEMORY, "a table is at address 0", |a| placed(a, 0);
     "beyond-ram", MEMORY, "a table is beyond the end of memory", |a| placed(a, 1 << 50);
+    "across-the-end-of-ram", MEMORY, "a table begins in the last bytes of memory and passes its end", |a| {
+        a.device.writes_nothing()?;
+        let at = a.device.ends()?.high - 16;
+        placed(a, at)
+    };
+    "across-the-hole", MEMORY, "a table passes the end of the memory below 4 GiB", |a| {
+        a.device.writes_nothing()?;
+        let at = a.device.ends()?.low - 16;
+        placed(a, at)
+    };
+    "at-the-end-of-ram", MEMORY, "a table is at the end of memory", |a| {
+        let at = a.device.ends()?.high;
+        placed(a, at)
+    };
     "past-2-to-the-64", MEMORY, "a table passes the end of the 64-bit space", |a| placed(a, !0xf);
     "at-all-ones", MEMORY, "a table is at the last byte of the 64-bit space", |a| placed(a, u64::MAX);
     "in-own-registers", MEMORY, "a table is in a BAR of the device", |a| {
-        let at = a.own_registers()?;
+        let at = a.device.own_registers()?;
         placed(a, at)
     };
     "in-the-local-apic", MEMORY, "a table is in the local APIC's page", |a| placed(a, 0xfee0_0000);
@@ -102,6 +116,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
         placed(a, at)
     };
     "is-another-ring", MEMORY, "a table is the ring of another queue", |a| {
+        skip_unless!(a.device.has_two_queues(), "the device has one queue for requests");
         let at = a.ring_of(Role::First)?;
         placed(a, at)
     };

@@ -5,16 +5,26 @@
 //! the device the kernel's memory to write to.
 
 pub(super) mod addresses;
-pub(super) mod balloon;
+pub(super) mod blocks;
+pub(super) mod common;
+pub(super) mod fields;
+pub(super) mod frames;
+pub(super) mod header;
+pub(super) mod hints;
 pub(super) mod indirect;
+pub(super) mod mmio;
 pub(super) mod notifications;
 pub(super) mod packed;
-pub(super) mod pci;
+pub(super) mod ports;
+pub(super) mod reports;
 pub(super) mod ring_reset;
 pub(super) mod setup;
 pub(super) mod split;
+pub(super) mod statistics;
 pub(super) mod status;
 mod steps;
+pub(super) mod vectors;
+pub(super) mod window;
 
 use crate::check::{Attack, Check, Clause, Reaction, Severity, Verdict, hostile};
 use crate::device::{Attacker, TestDevice};

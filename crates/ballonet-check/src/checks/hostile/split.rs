@@ -206,8 +206,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     split("hostile-split-used-index-is-cleared", USED, "the driver clears the used index after requests", |a| {
         served(a, 3)?;
         a.overwrite(RingField::UsedIndex, 0)?;
-        a.lawful(8)?;
-        a.offer(8)
+        a.lawful(4)?;
+        a.offer(4)
     }),
     split("hostile-split-used-flags-are-overwritten", USED, "the driver overwrites the used flags", |a| {
         device_half(a, RingField::UsedFlags, 0xffff)

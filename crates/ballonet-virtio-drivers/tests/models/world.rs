@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use ballonet::balloon::Statistics;
 use ballonet::balloon::wire::Tag;
-use ballonet::balloon::{BalloonPlatform, Statistics};
 use ballonet::memory::{FrameRun, PageFrames};
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{DmaMemory, Platform, RegisterWindow};
@@ -79,12 +79,17 @@ pub fn now() -> u64 {
     with(|world| world.model.now())
 }
 
-/// The machine's statistics: three tags.
+/// What the kernel measures of its memory, in bytes.
+pub fn figures() -> [(Tag, u64); 3] {
+    with(|world| {
+        let (free, total) = (world.model.frames.free() * 4096, world.model.frames.total() * 4096);
+        [(Tag::Free, free), (Tag::Total, total), (Tag::Available, free)]
+    })
+}
+
+/// The same as the driver is given it.
 pub fn statistics() -> Statistics {
-    let all = with(|world| world.model.statistics());
-    [Tag::Free, Tag::Total, Tag::Available]
-        .into_iter()
-        .fold(Statistics::default(), |some, tag| some.with(tag, all.get(tag).unwrap_or(0)))
+    figures().into_iter().fold(Statistics::default(), |some, (tag, value)| some.with(tag, value))
 }
 
 /// A busy wait.

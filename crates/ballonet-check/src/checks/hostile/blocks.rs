@@ -242,9 +242,9 @@ fn paged(d: &mut TestDevice<'_>, page: u32) -> Verdict<Reaction> {
     Ok(if taken { Reaction::Ignored } else { Reaction::Refused })
 }
 
-/// A page of the arena that nothing is in.
+/// A page of the arena that nothing is in, with room for the largest queue behind it.
 fn elsewhere(d: &mut TestDevice<'_>) -> Verdict<u32> {
-    let room = 4 * LEGACY_PAGE;
+    let room = 8 * LEGACY_PAGE;
     let at = d.arena.place(room, LEGACY_PAGE, 0)?;
     d.arena.zero(at, room);
     d.arena.open(at, room);

@@ -22,7 +22,7 @@ pub mod image;
 pub mod kernel;
 #[cfg(feature = "machine")]
 mod machine;
-pub mod mp_table;
+mod mp_table;
 #[cfg(feature = "screen")]
 pub mod screen;
 mod smbios;

@@ -29,7 +29,7 @@ pub(crate) fn run(write: bool) -> Outcome {
     let runs = super::runs(21)?;
     let before = env::var_os("BALLONET_BEFORE").map(PathBuf::from);
     let mut table = String::from(
-        "| | QEMU | before, 2 GiB | ballonet, 2 GiB | now by before | ballonet, 1 TiB |\n|---|---|---|---|---|---|\n",
+        "| | QEMU | before, 2 GiB | ballonet, 2 GiB | now / before | ballonet, 1 TiB |\n|---|---|---|---|---|---|\n",
     );
     for version in [Version::V10_0, Version::V7_2] {
         let now = Qemu::new(version).memory(MEMORY);

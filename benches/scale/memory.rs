@@ -59,17 +59,16 @@ impl Memory {
 
     /// The allocator, with memory in this shape.
     pub(crate) fn frames_in(&mut self, shape: Shape) -> Frames<'_> {
-        let mut frames = Frames::new(self.records.as_mut_slice().as_mut_bytes(), [self.usable], []).unwrap();
-        let regions = frames.counts().free_regions;
+        // A frame of each region but one in 64.
+        let strewn = (0..self.usable.bytes() / MIB2).filter(|region| shape == Shape::Fragmented && region % 64 != 63);
+        let reserved = strewn.map(|region| range(region * MIB2, FRAME_SIZE));
+        let mut frames = Frames::new(self.records.as_mut_slice().as_mut_bytes(), [self.usable], reserved).unwrap();
         match shape {
-            Shape::Free => {}
+            Shape::Free | Shape::Fragmented => {}
             Shape::Full => {
                 let last = std::iter::from_fn(|| frames.take_free(512)).last().unwrap();
                 frames.free(last).unwrap();
             }
-            Shape::Fragmented => (0..regions)
-                .filter(|region| region % 64 != 63)
-                .for_each(|region| frames.reserve(range(region * MIB2, FRAME_SIZE)).unwrap()),
             Shape::Reported => {
                 while let Some(run) = frames.take_unreported(512 * 16, 0) {
                     frames.release_reported(run);

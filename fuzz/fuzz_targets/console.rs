@@ -2,4 +2,4 @@
 
 use ballonet_fuzz::console;
 
-libfuzzer_sys::fuzz_target!(|input: ballonet_fuzz::console::Input<'_>| console::run(&input));
+libfuzzer_sys::fuzz_target!(|keys: &[u8]| console::run(keys));

@@ -14,6 +14,7 @@ pub mod multiboot2;
 pub mod queue;
 
 mod guest;
+mod mapper;
 mod pci;
 
 /// Panics if an error holds control characters, which could command a terminal.

@@ -26,6 +26,8 @@ pub struct Loader<'a> {
 const COUNT: usize = 0x1E8;
 const MAP: usize = 0x2D0;
 const LINE: usize = 0x1000;
+/// The entries that the zero page has room for (`E820_MAX_ENTRIES_ZEROPAGE`).
+const ENTRIES: usize = 128;
 
 /// Parses everything and checks the results.
 pub fn run(loader: &Loader<'_>) {
@@ -44,7 +46,7 @@ pub fn run(loader: &Loader<'_>) {
         }
     };
     // Each entry causes a note if it is no range, overlaps another, or does not fit.
-    assert!(notes <= 3 * usize::from(linux::MAX_ENTRIES) + 8, "{notes} notes");
+    assert!(notes <= 3 * ENTRIES + 8, "{notes} notes");
     check_map(&info.memory_map);
     check_info(&info);
     assert!(info.framebuffer.as_ref().is_none_or(Framebuffer::is_sound));
@@ -61,7 +63,7 @@ impl Loader<'_> {
         put(0x218, &self.ramdisk.0.to_le_bytes());
         put(0x21C, &self.ramdisk.1.to_le_bytes());
         put(0x228, &self.command_line.unwrap_or(BASE as u32 + LINE as u32).to_le_bytes());
-        for (index, (start, length, kind)) in self.entries.iter().take(linux::MAX_ENTRIES.into()).enumerate() {
+        for (index, (start, length, kind)) in self.entries.iter().take(ENTRIES).enumerate() {
             let kind = u32::from(*kind).to_le_bytes();
             put(MAP + 20 * index, &[&start.to_le_bytes()[..], &length.to_le_bytes(), &kind].concat());
         }

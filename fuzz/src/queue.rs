@@ -12,7 +12,7 @@ use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
     Chain, DeviceOptions, QueueError, QueueIndex, QueueOptions, Refusal, RingFormat, RingLayout, Segment, Setup,
-    UsedLength, Virtqueue,
+    TransportKind, UsedLength, Virtqueue,
 };
 use ballonet_models::{Allocated, Behaviour, Lie, Machine, ModelPlatform, Purpose, QueueModel, Request, feature};
 
@@ -165,10 +165,11 @@ impl Trial {
         (options.event_idx, options.in_order) = (course.event_idx, course.in_order);
         options.indirect_entries = course.indirect.map_or(0, |entries| u16::from(entries % 9));
         options.used_length = used_length;
-        let layout = RingLayout::fitting(format, size).expect("a size that is not 0");
+        let ring = if format == RingFormat::Packed { Features::RING_PACKED } else { Features::empty() };
+        let layout = RingLayout::for_device(TransportKind::Modern, ring, size, size).expect("a size that is not 0");
         let queue =
             Virtqueue::allocate(&mut platform, QueueIndex::FIRST, layout, options).expect("memory without limit");
-        let mut model = QueueModel::new(0, Purpose::Spare, layout.size());
+        let mut model = QueueModel::new(0, Purpose::Spare, queue.size());
         let at_queue = queue.addresses();
         for (halves, address) in
             model.halves.chunks_mut(2).zip([at_queue.descriptors, at_queue.driver, at_queue.device])
@@ -183,7 +184,7 @@ impl Trial {
         ];
         let features = accepted.into_iter().filter(|(_, is)| *is).fold(feature::VERSION_1, |all, (bit, _)| all | bit);
         machine.bus(|bus| model.enable(features, bus));
-        assert_eq!((queue.size(), queue.free(), queue.outstanding()), (layout.size(), layout.size(), 0));
+        assert_eq!((queue.free(), queue.outstanding()), (queue.size(), 0));
         Self {
             machine,
             platform,

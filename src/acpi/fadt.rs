@@ -107,7 +107,7 @@ pub(crate) struct ResetRegister {
 
 /// The contents of the FADT. Fixed registers are `None` on hardware-reduced machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fadt {
+pub(crate) struct Fadt {
     /// The table's revision.
     pub(crate) revision: u8,
     /// Address of the DSDT.
@@ -145,7 +145,7 @@ impl Fadt {
     ///
     /// # Errors
     /// When the table is damaged or shorter than that of ACPI 1.0.
-    pub fn parse(bytes: &[u8]) -> Result<Self, TableError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let (header, body) = table::open(bytes, Signature::FADT)?;
         let raw = RawFadt::parse(body)?;
         Ok(Self::from_raw(header.revision, &raw))
@@ -179,11 +179,6 @@ impl Fadt {
     /// Whether to expect a keyboard controller: tables without this flag imply one.
     pub(crate) fn has_keyboard_controller(&self) -> bool {
         self.boot_flags.is_none_or(|flags| flags.contains(BootFlags::KEYBOARD_CONTROLLER))
-    }
-
-    /// Whether message-signalled interrupts may be enabled.
-    pub fn allows_msi(&self) -> bool {
-        self.boot_flags.is_none_or(|flags| !flags.contains(BootFlags::MSI_UNSUPPORTED))
     }
 }
 
@@ -303,7 +298,7 @@ mod tests {
         assert_eq!((fadt.pm1a_control, fadt.pm1b_control), (Some(io(0x604, 16, None)), None));
         assert_eq!(fadt.pm_timer, Some(PmTimer { register: io(0x608, 32, None), bits: 24 }));
         assert_eq!((fadt.reset, fadt.sleep_control, fadt.boot_flags), (None, None, None));
-        assert!(fadt.has_keyboard_controller() && fadt.allows_msi());
+        assert!(fadt.has_keyboard_controller());
     }
 
     #[test]
@@ -338,8 +333,8 @@ mod tests {
         assert_eq!(flags(0).pm_timer.unwrap().bits, 24);
         assert_eq!(flags(0).reset, None);
         let boot = |bits: u16| q35().set(109, &bits.to_le_bytes()).parse(3);
-        assert!(!boot(0).has_keyboard_controller() && boot(0).allows_msi());
-        assert!(!boot(1 << 3).allows_msi());
+        assert!(!boot(0).has_keyboard_controller());
+        assert!(boot(1 << 3).boot_flags.unwrap().contains(BootFlags::MSI_UNSUPPORTED));
         assert!(boot(1 << 2).boot_flags.unwrap().contains(BootFlags::VGA_ABSENT));
     }
 

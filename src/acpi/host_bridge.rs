@@ -47,7 +47,7 @@ pub(super) fn find(memory: &impl PhysicalMemory, tables: &Tables) -> Option<Host
 
 impl HostBridge {
     /// Looks for the first `_CRS` that produces bus numbers.
-    pub fn scan(aml: &[u8]) -> Option<Self> {
+    pub(crate) fn scan(aml: &[u8]) -> Option<Self> {
         let mut bridge = after(aml, b"_CRS").find_map(|(before, rest)| {
             if !before.ends_with(&[NAME_OP]) {
                 return None;

@@ -20,7 +20,7 @@ struct RawHpet {
 
 /// The event timer block. For its capabilities, trust its registers, not this table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hpet {
+pub(crate) struct Hpet {
     /// Address of its registers (1 KiB).
     pub base: PhysAddr,
     /// Its number, 0 for the first.
@@ -36,7 +36,7 @@ impl Hpet {
     ///
     /// # Errors
     /// When the table is damaged, or its base is not a memory address.
-    pub fn parse(bytes: &[u8]) -> Result<Self, TableError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let (_, body) = table::open(bytes, Signature::HPET)?;
         let (raw, _) = table::body::<RawHpet>(body)?;
         let Some(register) = GenericAddress::parse(raw.base) else { return Err(TableError::Address(0)) };

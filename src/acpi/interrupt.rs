@@ -7,7 +7,7 @@ use derive_more::Display;
 /// How a line signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{polarity} {trigger}")]
-pub struct Signalling {
+pub(crate) struct Signalling {
     /// The active level.
     pub polarity: Polarity,
     /// Edge or level triggered.
@@ -24,7 +24,7 @@ impl Signalling {
 /// Where an interrupt line arrives, and how it signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("GSI {gsi} {signalling}")]
-pub struct InterruptRoute {
+pub(crate) struct InterruptRoute {
     /// Global system interrupt: the IOAPIC's base plus the number of the input.
     pub gsi: u32,
     /// How the line signals.
@@ -48,8 +48,7 @@ impl From<InterruptRoute> for WiredInterrupt {
 pub(super) struct IntiFlags(pub(super) u16);
 
 impl IntiFlags {
-    /// How the line signals. `habit`, the bus's default, applies where the flags say "conforms" and for reserved
-    /// values.
+    /// How the line signals. `habit`, the bus's default, applies if the flags say "conforms", and for reserved values.
     pub(super) const fn signalling(self, habit: Signalling) -> Signalling {
         let polarity = match self.0 & 3 {
             1 => Polarity::ActiveHigh,

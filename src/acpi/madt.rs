@@ -31,7 +31,7 @@ const ENTRIES_OFFSET: usize = HEADER_SIZE + size_of::<RawMadt>();
 
 /// Whether a processor can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum ProcessorState {
+pub(crate) enum ProcessorState {
     /// It is present.
     #[display("enabled")]
     Enabled,
@@ -45,7 +45,7 @@ pub enum ProcessorState {
 
 /// A processor, by its local APIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Processor {
+pub(crate) struct Processor {
     /// Its ACPI processor UID.
     pub uid: u32,
     /// Its local APIC's ID; above 254 only with x2APIC.
@@ -56,7 +56,7 @@ pub struct Processor {
 
 /// An IOAPIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IoApic {
+pub(crate) struct IoApic {
     /// Its APIC ID.
     pub id: u8,
     /// Address of its registers.
@@ -73,7 +73,7 @@ impl IoApic {
 
 /// The local APICs that an entry applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NmiTarget {
+pub(crate) enum NmiTarget {
     /// All local APICs.
     All,
     /// That of the processor with this ACPI processor UID.
@@ -82,7 +82,7 @@ pub enum NmiTarget {
 
 /// A local APIC input that is wired to NMI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LocalNmi {
+pub(crate) struct LocalNmi {
     /// Which local APICs.
     pub target: NmiTarget,
     /// Which input: LINT0 or LINT1.
@@ -130,7 +130,7 @@ pub(crate) struct Interrupts {
 
 /// The contents of the MADT.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Madt {
+pub(crate) struct Madt {
     /// Address of the local APIC's registers in xAPIC mode.
     pub local_apic_address: PhysAddr,
     /// Whether there are two 8259s, which must then be masked.
@@ -157,7 +157,7 @@ impl Madt {
     ///
     /// # Errors
     /// When the table is damaged.
-    pub fn parse(bytes: &[u8]) -> Result<Self, TableError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let (_, body) = table::open(bytes, Signature::MADT)?;
         let (raw, entries) = table::body::<RawMadt>(body)?;
         let address = u64::from(raw.local_apic_address.get());
@@ -187,13 +187,13 @@ impl Madt {
     }
 
     /// Where an ISA interrupt arrives: at the GSI of its override, otherwise at the GSI of the same number.
-    pub fn isa_irq(&self, irq: u8) -> InterruptRoute {
+    pub(crate) fn isa_irq(&self, irq: u8) -> InterruptRoute {
         self.route(irq, Signalling::ISA)
     }
 
     /// Where the ACPI interrupt arrives, given `super::Fadt::sci_interrupt`. It is level-triggered and active low
     /// (ACPI 6.5, 4.8.3.1) unless an override says otherwise.
-    pub fn sci(&self, sci_interrupt: u16) -> InterruptRoute {
+    pub(crate) fn sci(&self, sci_interrupt: u16) -> InterruptRoute {
         match u8::try_from(sci_interrupt) {
             Ok(irq) => self.route(irq, Signalling::PCI),
             Err(_) => InterruptRoute { gsi: sci_interrupt.into(), signalling: Signalling::PCI },
@@ -418,10 +418,20 @@ mod tests {
         parse_every_prefix(Signature::MADT, &body(Q35), Madt::parse);
     }
 
+    /// What holds of any table with `length` bytes of entries: none is shorter than two bytes, and every interrupt has
+    /// a route.
+    fn check(madt: &Madt, length: usize) {
+        let entries = madt.processors.len() + madt.io_apics.len() + madt.nmi_sources.len() + madt.local_nmis.len();
+        assert!(entries + madt.flaws.len() <= length / 2 + 1);
+        for irq in 0..=u8::MAX {
+            let _ = (madt.isa_irq(irq), madt.sci(u16::from(irq) << 4));
+        }
+    }
+
     proptest! {
         #[test]
         fn any_body_is_a_table_or_an_error(body: Vec<u8>) {
-            let _ = Madt::parse(&table(Signature::MADT, 3, &body));
+            let _ = Madt::parse(&table(Signature::MADT, 3, &body)).map(|madt| check(&madt, body.len()));
         }
 
         #[test]
@@ -434,6 +444,7 @@ mod tests {
                 .collect();
             let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
             let madt = parse(&entries);
+            check(&madt, entries.iter().map(|entry| entry.len()).sum());
             for flaw in madt.flaws {
                 prop_assert!(!matches!(flaw.flaw, Flaw::CutOff | Flaw::NoLength(_)), "{}", flaw);
             }

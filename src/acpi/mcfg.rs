@@ -8,7 +8,6 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::table::{self, HEADER_SIZE, Signature, TableError};
 use super::{EntryFlaw, Flaw, HostBridge};
 use crate::boot::PhysRange;
-use ballonet::memory::PhysAddr;
 
 /// Bytes of configuration space per bus: 32 devices, 8 functions, 4 KiB each.
 const BUS_BYTES: u64 = 1 << 20;
@@ -30,7 +29,7 @@ struct RawEntry {
 
 /// The memory-mapped configuration space of some buses of a segment group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EcamRegion {
+pub(crate) struct EcamRegion {
     /// The segment group.
     pub segment: u16,
     /// The first bus.
@@ -60,17 +59,11 @@ impl EcamRegion {
         let base = U64::new(bridge.ecam?.as_u64());
         Self::new(&RawEntry { base, segment: U16::new(0), first_bus, last_bus, reserved: [0; 4] }).ok()
     }
-
-    /// Address of `bus`'s configuration space, 1 MiB long; `None` for a bus outside this region.
-    pub fn bus_address(self, bus: u8) -> Option<PhysAddr> {
-        let offset = u64::from(bus.checked_sub(self.first_bus)?) * BUS_BYTES;
-        if bus > self.last_bus { None } else { self.range.start().checked_add(offset) }
-    }
 }
 
 /// Every region of mapped configuration space.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mcfg {
+pub(crate) struct Mcfg {
     /// The regions, in the order of the table.
     pub regions: Vec<EcamRegion>,
     /// Flaws of entries, the first few.
@@ -85,7 +78,7 @@ impl Mcfg {
     ///
     /// # Errors
     /// When the table is damaged.
-    pub fn parse(bytes: &[u8]) -> Result<Self, TableError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let (_, body) = table::open(bytes, Signature::MCFG)?;
         let (_, entries) = table::body::<[u8; RESERVED_BYTES]>(body)?;
         let mut mcfg = Self { regions: Vec::new(), flaws: Vec::new() };
@@ -100,12 +93,6 @@ impl Mcfg {
             }
         }
         Ok(mcfg)
-    }
-
-    /// The first region that covers this bus.
-    pub fn region(&self, segment: u16, bus: u8) -> Option<EcamRegion> {
-        let has_bus = |region: &&EcamRegion| region.segment == segment && region.bus_address(bus).is_some();
-        self.regions.iter().find(has_bus).copied()
     }
 }
 
@@ -134,25 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bus_is_found_in_its_region() {
+    fn regions_are_read_with_the_memory_of_their_buses() {
         let mcfg = parse(&[entry(0xb000_0000, 0, 0, 255), entry(0x10_0000_0000, 1, 0x40, 0x7f)]);
         assert!(mcfg.flaws.is_empty());
-        let first = mcfg.region(0, 255).unwrap();
+        let [first, second] = mcfg.regions[..] else { panic!("{mcfg:?}") };
         assert_eq!((first.range.start().as_u64(), first.range.bytes()), (0xb000_0000, 256 << 20));
-        assert_eq!(first.bus_address(255), PhysAddr::new(0xbff0_0000));
-        let second = mcfg.region(1, 0x40).unwrap();
+        assert_eq!((second.segment, second.first_bus, second.last_bus), (1, 0x40, 0x7f));
         // The base is bus 0's, so the region begins 0x40 buses later.
         assert_eq!((second.range.start().as_u64(), second.range.bytes()), (0x10_0400_0000, 64 << 20));
-        assert_eq!(second.bus_address(0x7f), PhysAddr::new(0x10_07f0_0000));
-        assert_eq!((second.bus_address(0x3f), second.bus_address(0x80)), (None, None));
-        assert_eq!((mcfg.region(1, 0), mcfg.region(2, 0)), (None, None));
-    }
-
-    #[test]
-    fn of_two_regions_for_a_bus_the_first_is_taken() {
-        let mcfg = parse(&[entry(0xb000_0000, 0, 0, 127), entry(0xe000_0000, 0, 64, 255)]);
-        assert_eq!(mcfg.region(0, 64).unwrap().range.start().as_u64(), 0xb000_0000);
-        assert_eq!(mcfg.region(0, 128).unwrap().first_bus, 64);
     }
 
     #[test]
@@ -185,16 +161,28 @@ mod tests {
         parse_every_prefix(Signature::MCFG, &body, Mcfg::parse);
     }
 
+    /// Each region has the memory of its buses.
+    fn check(mcfg: &Mcfg) {
+        for region in &mcfg.regions {
+            let buses = (region.first_bus..=region.last_bus).count() as u64;
+            assert!(buses > 0 && region.range.bytes() == buses * BUS_BYTES, "{region:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_body_is_a_table_or_an_error(body: Vec<u8>) {
             if let Ok(mcfg) = Mcfg::parse(&table(Signature::MCFG, 1, &body)) {
-                for region in mcfg.regions {
-                    let (first, last) = (region.bus_address(region.first_bus), region.bus_address(region.last_bus));
-                    prop_assert!(first.is_some_and(|address| region.range.contains(address)));
-                    prop_assert!(last.is_some_and(|address| region.range.contains(address)));
-                }
+                check(&mcfg);
             }
+        }
+
+        #[test]
+        fn a_region_has_the_memory_of_its_buses(
+            entries in prop::collection::vec((0..1u64 << 33, 0..3u16, 0..=u8::MAX, 0..=u8::MAX), 0..8),
+        ) {
+            let entry = |(base, segment, first, last): &(u64, _, _, _)| entry(base << 20, *segment, *first, *last);
+            check(&parse(&entries.iter().map(entry).collect::<Vec<_>>()));
         }
     }
 }

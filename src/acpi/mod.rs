@@ -32,24 +32,20 @@ pub(crate) use address::{AddressSpace, GenericAddress};
 pub(crate) use dimms::Dimm;
 pub use dimms::DimmSlots;
 pub(crate) use events::{EventBlock, Events, Happened};
-pub use fadt::Fadt;
-pub(crate) use fadt::{BootFlags, FadtFlags, Pm1Event, PmTimer, ResetRegister};
+pub(crate) use fadt::{BootFlags, Fadt, FadtFlags, Pm1Event, PmTimer, ResetRegister};
 pub use host_bridge::HostBridge;
-pub use hpet::Hpet;
+pub(crate) use hpet::Hpet;
 pub(crate) use interrupt::{InterruptRoute, Polarity, Signalling, Trigger};
-pub use madt::Madt;
-pub(crate) use madt::{Interrupts, IoApic, LocalNmi, NmiTarget, Processor, ProcessorState, SourceOverride};
-pub(crate) use mcfg::EcamRegion;
-pub use mcfg::Mcfg;
+pub(crate) use madt::{Interrupts, IoApic, LocalNmi, Madt, NmiTarget, Processor, ProcessorState, SourceOverride};
+pub(crate) use mcfg::{EcamRegion, Mcfg};
 pub(crate) use problem::{EntryFlaw, Flaw, Problem};
 pub use rsdp::Rsdp;
 pub(crate) use rsdp::RsdpError;
 pub(crate) use serial_port::PortInterrupt;
 pub use serial_port::SerialPort;
-pub use sleep::SleepType;
-pub use srat::Srat;
-pub use table::Signature;
-pub(crate) use table::{Header, TableError, Text};
+pub(crate) use sleep::SleepType;
+pub(crate) use srat::Srat;
+pub(crate) use table::{Header, Signature, TableError, Text};
 pub(crate) use tables::TableInfo;
 pub use tables::{TableState, Tables};
 
@@ -65,21 +61,21 @@ pub struct Acpi {
     /// Every table that was found, usable or not.
     pub tables: Tables,
     /// Interrupt controllers and processors.
-    pub madt: Option<Madt>,
+    pub(crate) madt: Option<Madt>,
     /// The address of PCI configuration space.
-    pub mcfg: Option<Mcfg>,
+    pub(crate) mcfg: Option<Mcfg>,
     /// Fixed hardware: power management, reset, and which legacy devices exist.
-    pub fadt: Option<Fadt>,
+    pub(crate) fadt: Option<Fadt>,
     /// The address ranges for memory.
-    pub srat: Option<Srat>,
+    pub(crate) srat: Option<Srat>,
     /// The event timer.
-    pub hpet: Option<Hpet>,
+    pub(crate) hpet: Option<Hpet>,
     /// The value that powers the machine off (`\_S5`).
-    pub soft_off: Option<SleepType>,
+    pub(crate) soft_off: Option<SleepType>,
     /// What the PCI host bridge forwards, if AML gives that as constants.
     pub host_bridge: Option<HostBridge>,
     /// The virtio-mmio devices of the DSDT and the SSDTs.
-    pub mmio_devices: Vec<MmioDevice>,
+    pub(crate) mmio_devices: Vec<MmioDevice>,
     /// Problems, in the order in which they were found.
     pub problems: Vec<Problem>,
 }

@@ -79,7 +79,7 @@ impl Rsdp {
     ///
     /// # Errors
     /// When there is none, or it is damaged.
-    pub fn parse(bytes: &[u8]) -> Result<Self, RsdpError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, RsdpError> {
         let (raw, rest) = RawRsdp::read_from_prefix(bytes).map_err(|_| RsdpError::Truncated(bytes.len()))?;
         let (rsdp, has_extension) = Self::parse_short(&raw)?;
         let xsdt = if has_extension { parse_extension(bytes, rest)? } else { 0 };
@@ -104,7 +104,7 @@ impl Rsdp {
     ///
     /// # Errors
     /// When there is none, or it is damaged.
-    pub fn read(memory: &impl PhysicalMemory, address: PhysAddr) -> Result<Self, RsdpError> {
+    pub(crate) fn read(memory: &impl PhysicalMemory, address: PhysAddr) -> Result<Self, RsdpError> {
         Self::read_within(memory, address, LONG_SIZE as u64)
     }
 

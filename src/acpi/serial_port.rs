@@ -99,7 +99,7 @@ impl SerialPort {
     ///
     /// # Errors
     /// When the table is damaged.
-    pub fn from_spcr(bytes: &[u8]) -> Result<Option<Self>, TableError> {
+    pub(crate) fn from_spcr(bytes: &[u8]) -> Result<Option<Self>, TableError> {
         let (_, body) = table::open(bytes, Signature::SPCR)?;
         let (raw, _) = table::body::<RawSpcr>(body)?;
         let Some(register) = GenericAddress::parse(raw.base) else { return Ok(None) };
@@ -123,7 +123,7 @@ impl SerialPort {
     ///
     /// # Errors
     /// When the table is damaged.
-    pub fn from_dbg2(bytes: &[u8]) -> Result<Option<Self>, TableError> {
+    pub(crate) fn from_dbg2(bytes: &[u8]) -> Result<Option<Self>, TableError> {
         let (_, body) = table::open(bytes, Signature::DBG2)?;
         let (raw, _) = table::body::<RawDbg2>(body)?;
         // Offsets are relative to the start of the table.

@@ -8,7 +8,7 @@ use crate::boot::PhysicalMemory;
 
 /// The sleep type of a sleep state: 3 bits for each half of the PM1 control register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SleepType {
+pub(crate) struct SleepType {
     /// For `PM1a`, and for the sleep control register of hardware-reduced machines.
     #[doc(alias = "SLP_TYPa")]
     pub a: u8,
@@ -36,7 +36,7 @@ pub(super) fn find_soft_off(memory: &impl PhysicalMemory, tables: &Tables) -> Op
 
 impl SleepType {
     /// Looks for `Name (_S5, Package () { a, b, ... })` in AML; `None` if it is missing or not constant.
-    pub fn find_soft_off(aml: &[u8]) -> Option<Self> {
+    pub(crate) fn find_soft_off(aml: &[u8]) -> Option<Self> {
         aml.windows(4).enumerate().filter(|(_, name)| name == b"_S5_").find_map(|(at, _)| {
             let (before, after) = (aml.get(..at)?, aml.get(at + 4..)?);
             let is_name = before.ends_with(&[NAME_OP]) || before.ends_with(&[NAME_OP, ROOT_CHAR]);

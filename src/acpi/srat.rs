@@ -31,7 +31,7 @@ struct RawMemory {
 
 /// An address range for memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryAffinity {
+pub(crate) struct MemoryAffinity {
     /// The addresses.
     pub range: PhysRange,
     /// Hot-pluggable: memory may be added later, so the range may be empty.
@@ -42,7 +42,7 @@ pub struct MemoryAffinity {
 
 /// The memory entries of a SRAT.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Srat {
+pub(crate) struct Srat {
     /// The address ranges for memory, in the order of the table.
     pub memory: Vec<MemoryAffinity>,
     /// Flaws of entries, the first few.
@@ -57,7 +57,7 @@ impl Srat {
     ///
     /// # Errors
     /// When the table is damaged.
-    pub fn parse(bytes: &[u8]) -> Result<Self, TableError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let (_, body) = table::open(bytes, Signature::SRAT)?;
         let (_, mut rest) = table::body::<[u8; RESERVED_BYTES]>(body)?;
         let mut srat = Self { memory: Vec::new(), flaws: Vec::new() };

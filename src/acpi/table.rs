@@ -24,7 +24,7 @@ pub(super) const LONGEST_COPY: u32 = 1 << 20;
 pub struct Text<const N: usize>(pub [u8; N]);
 
 /// The four characters that identify the kind of a table.
-pub type Signature = Text<4>;
+pub(crate) type Signature = Text<4>;
 
 impl Text<4> {
     /// Root table with 64-bit pointers.
@@ -32,17 +32,17 @@ impl Text<4> {
     /// Root table with 32-bit pointers.
     pub(crate) const RSDT: Self = Self(*b"RSDT");
     /// Multiple APIC description table.
-    pub const MADT: Self = Self(*b"APIC");
+    pub(crate) const MADT: Self = Self(*b"APIC");
     /// PCI Express memory mapped configuration space.
-    pub const MCFG: Self = Self(*b"MCFG");
+    pub(crate) const MCFG: Self = Self(*b"MCFG");
     /// Fixed ACPI description table.
-    pub const FADT: Self = Self(*b"FACP");
+    pub(crate) const FADT: Self = Self(*b"FACP");
     /// Affinity of addresses and CPUs.
     pub(crate) const SRAT: Self = Self(*b"SRAT");
     /// High precision event timer.
-    pub const HPET: Self = Self(*b"HPET");
+    pub(crate) const HPET: Self = Self(*b"HPET");
     /// Differentiated system description table: AML.
-    pub const DSDT: Self = Self(*b"DSDT");
+    pub(crate) const DSDT: Self = Self(*b"DSDT");
     /// Secondary system description table: more AML.
     pub(crate) const SSDT: Self = Self(*b"SSDT");
     /// Serial port console redirection.

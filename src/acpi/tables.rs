@@ -186,7 +186,7 @@ fn check(
     }
 }
 
-/// Whether a machine has one table of this kind. Tables not used here, and SSDTs above all, may occur several times.
+/// Whether a machine has only one table of this kind. SSDTs, and tables not used here, may occur several times.
 fn is_single(signature: Signature) -> bool {
     [Signature::MADT, Signature::MCFG, Signature::FADT, Signature::HPET, Signature::DSDT].contains(&signature)
 }

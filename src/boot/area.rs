@@ -8,7 +8,7 @@ use super::PhysRange;
 
 /// What the loader put there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum AreaKind {
+pub(crate) enum AreaKind {
     /// The structure that the entry register points to.
     #[display("start info")]
     StartInfo,
@@ -27,18 +27,18 @@ pub enum AreaKind {
 }
 
 impl AreaKind {
-    /// Whether the memory must stay as it is. [`super::BootInfo`] has copies of all but modules, but QEMU's option ROM
-    /// writes only some fields of the start info when it boots a second time: the others, such as the number of
-    /// modules, must be unchanged after a reset.
+    /// Whether the memory must stay unchanged. [`super::BootInfo`] has copies of all but modules; but when QEMU's
+    /// option ROM boots a second time, it writes only some fields of the start info, and the others, such as the number
+    /// of modules, must be unchanged after a reset.
     pub(crate) const fn is_kept(self) -> bool {
         matches!(self, Self::Module(_) | Self::StartInfo)
     }
 }
 
-/// A range with data of the loader's.
+/// A range with the loader's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{range} {kind}")]
-pub struct LoaderArea {
+pub(crate) struct LoaderArea {
     /// Where.
     pub range: PhysRange,
     /// What.
@@ -47,13 +47,13 @@ pub struct LoaderArea {
 
 /// The areas of the loader, in no particular order: at most [`LoaderAreas::CAPACITY`].
 #[derive(Clone)]
-pub struct LoaderAreas {
+pub(crate) struct LoaderAreas {
     slots: [Option<LoaderArea>; Self::CAPACITY],
 }
 
 impl LoaderAreas {
     /// The most areas.
-    pub const CAPACITY: usize = 16;
+    pub(crate) const CAPACITY: usize = 16;
 
     /// No area.
     pub(crate) const fn empty() -> Self {
@@ -61,7 +61,7 @@ impl LoaderAreas {
     }
 
     /// Every area.
-    pub fn iter(&self) -> impl Iterator<Item = LoaderArea> + Clone + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = LoaderArea> + Clone + '_ {
         self.slots.iter().copied().flatten()
     }
 

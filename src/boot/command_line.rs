@@ -14,7 +14,7 @@ pub struct CommandLine {
 
 impl CommandLine {
     /// The longest line, in bytes: that of Linux on x86.
-    pub const CAPACITY: usize = 2048;
+    pub(crate) const CAPACITY: usize = 2048;
 
     /// The empty line.
     pub(crate) const fn empty() -> Self {
@@ -26,8 +26,8 @@ impl CommandLine {
         self.bytes.get(..self.length).unwrap_or(&[])
     }
 
-    /// Copies the NUL-terminated line at `address`, for which the loader has `room` bytes. A line that is too long is
-    /// cut, one that runs out of room or of memory ends there; all of these are reported.
+    /// Copies the NUL-terminated line at `address`, in a buffer of `room` bytes. A line that is too long, or leaves the
+    /// buffer or readable memory, is truncated and reported.
     pub(super) fn read(memory: &impl PhysicalMemory, address: u64, room: u64, report: &mut dyn FnMut(Note)) -> Self {
         let mut line = Self::empty();
         loop {

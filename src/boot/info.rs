@@ -1,4 +1,4 @@
-//! Boot information, whichever protocol it came by.
+//! Boot information, the same for every boot protocol.
 
 use super::{CommandLine, Framebuffer, LoaderAreas, MemoryMap, Note, PhysRange};
 use ballonet::memory::PhysAddr;
@@ -19,7 +19,7 @@ pub struct BootInfo {
     /// The screen, if the loader set one up.
     pub framebuffer: Option<Framebuffer>,
     /// The loader's data in memory that the map calls usable.
-    pub areas: LoaderAreas,
+    pub(crate) areas: LoaderAreas,
 }
 
 /// UEFI's system table.
@@ -27,7 +27,7 @@ pub struct BootInfo {
 pub(crate) struct EfiSystemTable {
     /// Its physical address, as the loader gives it.
     pub address: u64,
-    /// The firmware's pointers have 64 bits; else 32.
+    /// Whether the firmware's pointers have 64 bits; else 32.
     pub wide: bool,
 }
 
@@ -44,7 +44,7 @@ impl BootInfo {
             areas: LoaderAreas::empty(),
         }
     }
-    /// Notes where the root pointer is, which has its own length; 0 is nowhere.
+    /// Notes where the root pointer is, which has its own length; 0 means that there is none.
     pub(super) fn set_rsdp(&mut self, address: u64, report: &mut dyn FnMut(Note)) {
         /// Bytes of the root pointer since ACPI 2.0; that of 1.0 is shorter (ACPI 6.5, 5.2.5.3).
         const LONGEST: u64 = 36;

@@ -14,15 +14,15 @@ use super::{
 };
 use ballonet::memory::PhysAddr;
 
-/// What the entry code says for this protocol: the setup header's magic number, `HdrS`.
+/// The entry code's name for this protocol: the setup header's magic number, `HdrS`.
 pub const MAGIC: u32 = 0x5372_6448;
 
 /// Entries that the zero page has room for.
 #[doc(alias = "E820_MAX_ENTRIES_ZEROPAGE")]
-pub const MAX_ENTRIES: u8 = 128;
+pub(crate) const MAX_ENTRIES: u8 = 128;
 
 /// The zero page's size in bytes.
-pub const ZERO_PAGE: u64 = 4096;
+pub(crate) const ZERO_PAGE: u64 = 4096;
 
 /// The fields of `screen_info` (`include/uapi/linux/screen_info.h`) that describe a framebuffer.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -39,7 +39,7 @@ struct ScreenInfo {
     _size: U32,
     _commands: U32,
     pitch: U16,
-    /// Width and position of red, green, blue and what is left over.
+    /// Width and position of red, green, blue and the reserved bits.
     channels: [[u8; 2]; 4],
     _vesa: [u8; 8],
     capabilities: U32,
@@ -56,7 +56,7 @@ const EFI: u8 = 0x70;
 #[doc(alias = "VIDEO_CAPABILITY_64BIT_BASE")]
 const WIDE_BASE: u32 = 1 << 1;
 
-/// `efi_info`, as far as it is of use: the system table, where the signature says that there is one.
+/// `efi_info`, the part in use: the system table, if the signature says that there is one.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct EfiInfo {
@@ -139,7 +139,7 @@ pub enum LinuxError {
     Magic(#[error(not(source))] u32),
 }
 
-/// Reads the zero page at `address`. What had to be skipped is reported.
+/// Reads the zero page at `address`. Skipped parts are reported.
 ///
 /// # Errors
 /// When there is no zero page at `address`.

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::{Note, PhysRange, Region, RegionKind};
 
-/// The memory map: at most [`MemoryMap::CAPACITY`] regions, ascending, none overlapping, neighbours of one kind joined.
+/// The memory map: at most `CAPACITY` regions, ascending, none overlapping, neighbours of one kind joined.
 #[derive(Clone)]
 pub struct MemoryMap {
     /// The first `count` are regions of the map; the rest is filler.
@@ -14,9 +14,12 @@ pub struct MemoryMap {
     pub truncated: bool,
 }
 
+/// The most that firmware keeps of memory in one piece; a larger region is something else.
+const KEPT_MAX: u64 = 16 << 20;
+
 impl MemoryMap {
     /// The most regions of a map. A PC's map has 5 to 100.
-    pub const CAPACITY: usize = 256;
+    pub(crate) const CAPACITY: usize = 256;
 
     const FILLER: Region = match PhysRange::parse(0, 1) {
         Ok(range) => Region { range, kind: RegionKind::Reserved },
@@ -30,9 +33,9 @@ impl MemoryMap {
 
     /// Makes a map of a loader's entries, which may come in any order and overlap.
     ///
-    /// Bytes that several entries claim go to the kind that allows least: a byte is usable only if every entry for it
-    /// says so. Overlaps are reported, and so are regions for which there is no room; memory that was left out for that
-    /// reason is not usable either.
+    /// Bytes that several entries claim get the strictest kind: a byte is usable only if every entry for it says so.
+    /// Overlaps are reported, and so are regions for which there is no room; memory left out for that reason is not
+    /// usable.
     pub(crate) fn from_entries(entries: &(impl Iterator<Item = Region> + Clone), report: &mut dyn FnMut(Note)) -> Self {
         let mut map = Self::empty();
         // The strictest kind first: each later entry gets only the remainder.
@@ -66,6 +69,20 @@ impl MemoryMap {
         self.regions().iter().filter(move |region| region.kind == kind).map(|region| region.range)
     }
 
+    /// The ends of the memory below 4 GiB and of all memory: the addresses of the first byte that is none. Small regions
+    /// right behind usable memory are memory that firmware keeps.
+    pub(crate) fn ends(&self) -> (u64, u64) {
+        let end_below = |limit: u64| {
+            let usable = self.usable().filter(|range| range.start().as_u64() < limit).last();
+            let behind = |end: u64| {
+                let next = self.regions().iter().find(|region| region.range.start().as_u64() == end);
+                next.filter(|region| region.range.bytes() <= KEPT_MAX && end < limit).map(|region| region.range.end())
+            };
+            core::iter::successors(usable.map(PhysRange::end), |end| behind(*end)).last().unwrap_or(0)
+        };
+        (end_below(1 << 32), end_below(u64::MAX))
+    }
+
     /// Usable memory in bytes.
     #[cfg(test)]
     pub(crate) fn usable_bytes(&self) -> u64 {
@@ -73,8 +90,8 @@ impl MemoryMap {
         self.usable().map(PhysRange::bytes).sum()
     }
 
-    /// Adds usable memory that no entry has. Returns whether it is in the map now: not if a region has a part of it, or
-    /// if there is no room.
+    /// Adds usable memory that is in no entry. Returns whether it is in the map now: not if it overlaps a region, or if
+    /// there is no room.
     pub(crate) fn add_usable(&mut self, range: PhysRange) -> bool {
         let index = self.regions().partition_point(|placed| placed.range.end() <= range.start().as_u64());
         let is_free = self.regions().get(index).is_none_or(|next| !next.range.overlaps(range));
@@ -298,6 +315,20 @@ mod tests {
         assert_eq!(map.unnamed(range(0, 0x58)).collect::<Vec<_>>(), [range(0, 0x10), range(0x30, 0x40)]);
         assert_eq!(map.unnamed(range(0x55, 0x70)).collect::<Vec<_>>(), [range(0x60, 0x70)]);
         assert_eq!(map.unnamed(range(0x40, 0x60)).count(), 0);
+    }
+
+    #[test]
+    fn memory_ends_behind_what_firmware_keeps_of_it() {
+        const GIB: u64 = 1 << 30;
+        let low = [region(0, 0xa_0000, Usable), region(0x10_0000, GIB - 0x2_0000, Usable)];
+        let kept = region(GIB - 0x2_0000, GIB, AcpiReclaimable);
+        // Configuration space, which is no memory.
+        let large = region(GIB, GIB + (256 << 20), Reserved);
+        let ends = |more: &[Region]| map(&[&low, more].concat()).0.ends();
+        assert_eq!(ends(&[]), (GIB - 0x2_0000, GIB - 0x2_0000));
+        assert_eq!(ends(&[kept, large]), (GIB, GIB));
+        assert_eq!(ends(&[kept, region(4 * GIB, 5 * GIB, Usable)]), (GIB, 5 * GIB));
+        assert_eq!(map(&[]).0.ends(), (0, 0));
     }
 
     proptest! {

@@ -1,9 +1,8 @@
 //! Boot information from the loader: the memory map, the command line, the ACPI root pointer.
 //!
-//! Bytes in, values out. Nothing here allocates, because the memory map is what an allocator is made from, and nothing
-//! here trusts the loader: unusable parts are skipped with a `Note`; a missing part that the kernel cannot do without
-//! is an error. Each boot protocol is a parser that fills a [`BootInfo`], so that the kernel need not know which it
-//! was.
+//! Bytes in, values out. Nothing here allocates, because the allocator is built from the memory map, and nothing here
+//! trusts the loader: unusable parts are skipped with a `Note`; a missing part that the kernel needs is an error. Each
+//! boot protocol is a parser that fills a [`BootInfo`], so that the kernel need not know which one it was.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +20,7 @@ pub mod pvh;
 mod region;
 
 pub(crate) use area::AreaKind;
-pub use area::LoaderAreas;
+pub(crate) use area::LoaderAreas;
 pub use command_line::CommandLine;
 pub use framebuffer::{Channel, Framebuffer, PixelFormat};
 pub use info::BootInfo;

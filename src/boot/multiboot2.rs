@@ -15,17 +15,17 @@ use super::{
 };
 use ballonet::memory::PhysAddr;
 
-/// What a kernel's header begins with, for the loader to find it.
+/// The magic number by which the loader finds a kernel's header.
 pub const HEADER_MAGIC: u32 = 0xE852_50D6;
 
 /// What `eax` holds when a multiboot2 loader enters the kernel.
 pub const MAGIC: u32 = 0x36D7_6289;
 
 /// The most bytes of boot information accepted. A large machine's memory maps take some 20 KiB.
-pub const MAX_BYTES: u32 = 1 << 20;
+pub(crate) const MAX_BYTES: u32 = 1 << 20;
 
 /// Entries of a memory map that are read, whatever its size.
-pub const MAX_ENTRIES: u32 = 4096;
+pub(crate) const MAX_ENTRIES: u32 = 4096;
 
 /// Modules that are noted as areas to keep.
 pub(crate) const MAX_MODULES: u32 = 8;
@@ -47,11 +47,11 @@ mod tag {
     pub(super) const EFI_MEMORY_MAP: u32 = 17;
 }
 
-/// Bytes of the ACPI root pointers that tags hold a copy of: that of ACPI 1.0, and the one since (ACPI 6.5, 5.2.5.3).
+/// Sizes of the ACPI root pointers that tags hold a copy of: of ACPI 1.0, and since 2.0 (ACPI 6.5, 5.2.5.3).
 const RSDP_V1_BYTES: u64 = 20;
 const RSDP_V2_BYTES: u64 = 36;
 
-/// What the boot information begins with.
+/// The header of the boot information.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Header {
@@ -59,7 +59,7 @@ struct Header {
     reserved: U32,
 }
 
-/// What each tag begins with. The size includes it.
+/// The header of each tag. The size includes it.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct TagHeader {
@@ -70,7 +70,7 @@ struct TagHeader {
 /// The size of both.
 const HEADER: u64 = 8;
 
-/// What a memory map begins with (3.6.8, 3.6.16).
+/// The header of a memory map (3.6.8, 3.6.16).
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct MapHeader {
@@ -126,7 +126,7 @@ pub enum Multiboot2Error {
     /// It is not in memory that can be read.
     #[display("no multiboot2 information: {_0}")]
     Unreadable(Unreadable),
-    /// It says that it is smaller than its first tag, or larger than [`MAX_BYTES`].
+    /// It claims to be smaller than its first tag, or larger than 1 MiB.
     #[display("no multiboot2 information: it claims to have {_0} bytes")]
     Size(#[error(not(source))] u32),
 }
@@ -180,7 +180,7 @@ pub fn parse(
     if let Some(broken) = tags.broken() {
         report(broken);
     }
-    // Of two the newer one counts.
+    // Of two, the newer one counts.
     info.rsdp = root_pointers[1].or(root_pointers[0]);
     read_maps(memory, maps, &mut info, report);
     Ok(info)
@@ -256,8 +256,8 @@ impl<M: PhysicalMemory> Iterator for Tags<'_, M> {
     }
 }
 
-/// Where a tag holds a copy of the ACPI root pointer, which takes `needed` bytes. A loader that has found none may
-/// leave an empty tag.
+/// Where a tag holds a copy of the ACPI root pointer, of `needed` bytes. A loader that found none may leave an empty
+/// tag.
 fn read_root_pointer(tag: Tag, needed: u64, report: &mut dyn FnMut(Note)) -> Option<PhysRange> {
     if tag.length < needed {
         report(tag.as_bad());
@@ -314,7 +314,7 @@ fn read_framebuffer(memory: &impl PhysicalMemory, tag: Tag, report: &mut dyn FnM
     sound
 }
 
-/// Joins both maps: memory that EFI keeps is not usable, whatever the other map says.
+/// Combines both maps: memory that EFI keeps is not usable, whatever the other map says.
 fn read_maps(
     memory: &impl PhysicalMemory,
     [bios, efi]: [Option<Tag>; 2],

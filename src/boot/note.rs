@@ -1,4 +1,4 @@
-//! Parts of the boot information that were skipped, cut or corrected.
+//! Parts of the boot information that were skipped, truncated or corrected.
 
 use derive_more::Display;
 
@@ -18,7 +18,7 @@ pub enum Note {
         /// Entries read.
         considered: u32,
     },
-    /// The memory map runs out of memory that can be read.
+    /// The memory map leaves readable memory.
     #[display("the memory map ends before entry {index}: {error}")]
     EntryUnreadable {
         /// The first entry that is missing.
@@ -38,8 +38,8 @@ pub enum Note {
         /// Its flaw.
         reason: BadRange,
     },
-    /// Part of a memory map entry was claimed by another that allows less, or by an earlier one of the same kind.
-    #[display("memory map entry {region} overlaps others: it gets only what they leave")]
+    /// Part of a memory map entry was claimed by a stricter one, or by an earlier one of the same kind.
+    #[display("memory map entry {region} overlaps others: only the rest counts")]
     Overlap {
         /// The entry.
         region: Region,
@@ -51,7 +51,7 @@ pub enum Note {
         region: Region,
     },
     /// The memory map is incomplete.
-    #[display("THE MEMORY MAP IS INCOMPLETE: it has more than {capacity} regions, the rest of memory is not used")]
+    #[display("THE MEMORY MAP IS INCOMPLETE: it has more than {capacity} regions; the rest of memory is not used")]
     MapTruncated {
         /// Regions kept.
         capacity: usize,
@@ -62,13 +62,13 @@ pub enum Note {
         /// Bytes kept.
         capacity: usize,
     },
-    /// The command line runs out of memory that can be read.
+    /// The command line leaves readable memory.
     #[display("the command line is cut: {_0}")]
     CommandLineUnreadable(Unreadable),
-    /// The command line has no NUL in the bytes that the loader gives it.
+    /// The command line has no NUL within the loader's buffer.
     #[display("the command line has no NUL in its {room} bytes: it ends with them")]
     CommandLineUnterminated {
-        /// Bytes that the loader has for it.
+        /// Size of the loader's buffer.
         room: u64,
     },
     /// Entries of the EFI memory map are of kinds that UEFI does not define.
@@ -94,7 +94,7 @@ pub enum Note {
         /// Its length in bytes.
         length: u64,
     },
-    /// The module list runs out of memory that can be read.
+    /// The module list leaves readable memory.
     #[display("the module list ends before module {index}: {error}")]
     ModuleUnreadable {
         /// The first module that is missing.
@@ -110,7 +110,7 @@ pub enum Note {
         /// Modules noted as areas.
         kept: u32,
     },
-    /// A tag of the boot information is cut, too small or too large. Tags behind it are not read.
+    /// A tag of the boot information is truncated, too small or too large. Later tags are not read.
     #[display("the tag at {address:#x}, type {kind}, cannot have {size} bytes: it is skipped")]
     BadTag {
         /// Its physical address.
@@ -125,7 +125,7 @@ pub enum Note {
     BadFramebuffer(Option<Framebuffer>),
 }
 
-/// A value, or words in its place.
+/// A value, or words instead of it.
 struct DisplayOr<'a, T>(&'a Option<T>, &'static str);
 
 impl<T: core::fmt::Display> core::fmt::Display for DisplayOr<'_, T> {

@@ -1,4 +1,4 @@
-//! PVH, the boot protocol of Xen that QEMU, Cloud Hypervisor and Firecracker speak: the start-info parser.
+//! PVH, Xen's boot protocol, which QEMU, Cloud Hypervisor and Firecracker use: the start-info parser.
 //!
 //! The kernel is entered at the address in its ELF note, in 32-bit protected mode without paging, with the physical
 //! address of the start info in `ebx` (Xen, docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h).
@@ -18,12 +18,13 @@ use ballonet::memory::PhysAddr;
 #[doc(alias = "XEN_ELFNOTE_PHYS32_ENTRY")]
 pub const NOTE_TYPE_PHYS32_ENTRY: u32 = 18;
 
-/// What the start info begins with: "xEn3", with the top bit of the E set.
+/// The start info's magic number: "xEn3", with the top bit of the E set.
 #[doc(alias = "XEN_HVM_START_MAGIC_VALUE")]
 pub const START_MAGIC: u32 = 0x336e_c578;
 
-/// Entries of the memory map that are read, whatever count is claimed: far beyond any real map, and quick to walk.
-pub const MAX_ENTRIES: u32 = 4096;
+/// The most entries of the memory map that are read, whatever count is claimed: far beyond any real map, and quick to
+/// walk.
+pub(crate) const MAX_ENTRIES: u32 = 4096;
 
 /// Modules that are noted as areas to keep.
 pub(crate) const MAX_MODULES: u32 = 8;
@@ -45,7 +46,7 @@ struct StartInfo {
     rsdp: U64,
 }
 
-/// What version 1 adds behind it.
+/// What version 1 appends.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct MapPointer {

@@ -10,13 +10,13 @@ pub enum RegionKind {
     /// RAM that the kernel may use.
     #[display("usable")]
     Usable,
-    /// Not for the kernel: devices, firmware, or nothing at all.
+    /// Not for the kernel: devices, firmware, or nothing.
     #[display("reserved")]
     Reserved,
     /// ACPI tables: usable once they have been read.
     #[display("ACPI tables")]
     AcpiReclaimable,
-    /// ACPI non-volatile storage, to be left alone.
+    /// ACPI non-volatile storage; must be left alone.
     #[display("ACPI NVS")]
     AcpiNvs,
     /// Memory in which errors were found.
@@ -57,7 +57,8 @@ impl RegionKind {
         }
     }
 
-    /// Whether UEFI defines this kind of entry: the next number is that of memory that must be accepted first.
+    /// Whether UEFI defines this kind of entry and the kernel knows it: the next kind is memory that must be accepted
+    /// first.
     pub(crate) const fn is_known_to_efi(number: u32) -> bool {
         number <= 14
     }

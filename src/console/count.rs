@@ -6,7 +6,7 @@ use core::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count<'a>(u64, &'a str);
 
-/// A number of things, each a `noun`. Of several words the last one gets the plural.
+/// A number of things, each a `noun`. Of several words, the last one gets the plural.
 pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> Count<'_> {
     // Callers pass counts: none is negative or beyond 64 bits.
     Count(number.try_into().unwrap_or(u64::MAX), noun)

@@ -8,14 +8,14 @@ pub(super) type Numbers<'n> = &'n dyn Fn(&mut dyn FnMut(u64));
 /// Writes a JSON object, from [`Object::begin`] to [`Object::end`].
 ///
 /// Numbers above 2^53 are written in full, although readers that use doubles round them.
-pub struct Object<'a> {
+pub(crate) struct Object<'a> {
     out: &'a mut dyn Write,
     result: fmt::Result,
 }
 
 impl<'a> Object<'a> {
     /// Starts an object for `event`, `ms` milliseconds after the kernel's entry.
-    pub fn begin(out: &'a mut dyn Write, event: &str, ms: u64) -> Self {
+    pub(crate) fn begin(out: &'a mut dyn Write, event: &str, ms: u64) -> Self {
         let result = write!(out, "{{\"event\":");
         let mut object = Self { out, result };
         object.write_text(event);
@@ -27,20 +27,20 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// When any write to `out` failed.
-    pub fn end(self) -> fmt::Result {
+    pub(crate) fn end(self) -> fmt::Result {
         self.result?;
         self.out.write_str("}\n")
     }
 
     /// Adds a string.
-    pub fn text(&mut self, name: &str, value: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, name: &str, value: &str) -> &mut Self {
         self.name(name);
         self.write_text(value);
         self
     }
 
     /// Adds a displayed value as a string.
-    pub fn display(&mut self, name: &str, value: &dyn fmt::Display) -> &mut Self {
+    pub(crate) fn display(&mut self, name: &str, value: &dyn fmt::Display) -> &mut Self {
         self.name(name);
         self.put(format_args!("\""));
         let escaped = write!(Escaped(self.out), "{value}");
@@ -50,7 +50,7 @@ impl<'a> Object<'a> {
     }
 
     /// Adds a whole number.
-    pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
+    pub(crate) fn number(&mut self, name: &str, value: u64) -> &mut Self {
         self.name(name);
         self.put(format_args!("{value}"));
         self
@@ -64,21 +64,21 @@ impl<'a> Object<'a> {
     }
 
     /// Adds `true` or `false`.
-    pub fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
+    pub(crate) fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
         self.name(name);
         self.put(format_args!("{value}"));
         self
     }
 
     /// Adds a number as a string of hexadecimal digits, since 64 bits do not fit every reader's numbers.
-    pub fn hex(&mut self, name: &str, value: u64) -> &mut Self {
+    pub(crate) fn hex(&mut self, name: &str, value: u64) -> &mut Self {
         self.name(name);
         self.put(format_args!("\"{value:#x}\""));
         self
     }
 
     /// Adds a list of numbers as strings of hexadecimal digits.
-    pub fn hex_list(&mut self, name: &str, values: Numbers<'_>) -> &mut Self {
+    pub(crate) fn hex_list(&mut self, name: &str, values: Numbers<'_>) -> &mut Self {
         self.name(name);
         self.put(format_args!("["));
         let mut comma = "";
@@ -91,7 +91,7 @@ impl<'a> Object<'a> {
     }
 
     /// Adds a list of strings.
-    pub fn text_list<'t>(&mut self, name: &str, values: impl Iterator<Item = &'t str>) -> &mut Self {
+    pub(crate) fn text_list<'t>(&mut self, name: &str, values: impl Iterator<Item = &'t str>) -> &mut Self {
         self.name(name);
         self.put(format_args!("["));
         for (index, value) in values.enumerate() {
@@ -152,15 +152,20 @@ impl Write for Escaped<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
     use super::*;
-    use std::string::String;
 
     fn written(fill: impl FnOnce(&mut Object<'_>)) -> serde_json::Value {
         let mut line = String::new();
         let mut object = Object::begin(&mut line, "test", 7);
         fill(&mut object);
         object.end().unwrap();
-        assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "one line: {line:?}");
+        let text = line.strip_suffix('\n').expect("a line ends");
+        assert!(text.ends_with('}') && text.chars().all(|c| c >= ' '), "one line: {line:?}");
         serde_json::from_str(&line).unwrap()
     }
 
@@ -184,12 +189,71 @@ mod tests {
         assert_eq!(value, expected);
     }
 
-    proptest::proptest! {
+    /// A field of any kind.
+    #[derive(Debug, Clone)]
+    enum Field {
+        Text(String),
+        Displayed(String),
+        Number(u64),
+        Truth(bool),
+        Digits(u64),
+        Numbers(Vec<u64>),
+        Texts(Vec<String>),
+    }
+
+    impl Field {
+        /// Adds it to an object, and returns what a reader must find.
+        fn add(&self, object: &mut Object<'_>, name: &str) -> serde_json::Value {
+            let digits = |number: &u64| format!("{number:#x}");
+            match self {
+                Self::Text(text) => object.text(name, text),
+                Self::Displayed(text) => object.display(name, text),
+                Self::Number(number) => object.number(name, *number),
+                Self::Truth(truth) => object.boolean(name, *truth),
+                Self::Digits(number) => object.hex(name, *number),
+                Self::Numbers(numbers) => object.hex_list(name, &|each| numbers.iter().copied().for_each(each)),
+                Self::Texts(texts) => object.text_list(name, texts.iter().map(String::as_str)),
+            };
+            match self {
+                Self::Text(text) | Self::Displayed(text) => serde_json::json!(text),
+                Self::Number(number) => serde_json::json!(number),
+                Self::Truth(truth) => serde_json::json!(truth),
+                Self::Digits(number) => serde_json::json!(digits(number)),
+                Self::Numbers(numbers) => serde_json::json!(numbers.iter().map(digits).collect::<Vec<_>>()),
+                Self::Texts(texts) => serde_json::json!(texts),
+            }
+        }
+    }
+
+    fn field() -> impl Strategy<Value = Field> {
+        prop_oneof![
+            any::<String>().prop_map(Field::Text),
+            any::<String>().prop_map(Field::Displayed),
+            any::<u64>().prop_map(Field::Number),
+            any::<bool>().prop_map(Field::Truth),
+            any::<u64>().prop_map(Field::Digits),
+            prop::collection::vec(any::<u64>(), 0..9).prop_map(Field::Numbers),
+            prop::collection::vec(any::<String>(), 0..9).prop_map(Field::Texts),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_fields_are_read_as_they_were_written(fields in prop::collection::vec(field(), 0..12)) {
+            let mut expected = serde_json::json!({ "event": "test", "ms": 7 });
+            let value = written(|object| {
+                for (index, field) in fields.iter().enumerate() {
+                    expected[index.to_string()] = field.add(object, &index.to_string());
+                }
+            });
+            prop_assert_eq!(value, expected);
+        }
+
         #[test]
         fn any_text_survives_escaping(text: String) {
             let value = written(|object| { object.text("text", &text).display("shown", &text); });
-            proptest::prop_assert_eq!(value["text"].as_str(), Some(text.as_str()));
-            proptest::prop_assert_eq!(value["shown"].as_str(), Some(text.as_str()));
+            prop_assert_eq!(value["text"].as_str(), Some(text.as_str()));
+            prop_assert_eq!(value["shown"].as_str(), Some(text.as_str()));
         }
     }
 }

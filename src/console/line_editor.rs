@@ -1,6 +1,6 @@
 //! A line editor for one line of ASCII with history. A terminal's input is fed to it byte by byte.
 //!
-//! Why no crate: the line is drawn in two places, on the terminal behind a balloon's progress and on the PC's screen,
+//! Why no crate: the line is drawn in two places, on the terminal after a balloon's progress and on the PC's screen,
 //! and typing must never block. So the editor must do no I/O, and its line must be readable. `noline` (0.5) keeps its
 //! I/O-free core private; its editors block until a line is complete, write by themselves, and first ask the terminal
 //! for its size, which a pipe never answers; it has no completion. `embedded-cli` (0.2, of 2024) echoes into one

@@ -7,7 +7,7 @@ const GIB: u64 = 1 << 30;
 
 /// One movement of a balloon, from its size to its target. Sizes are in bytes, times in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Movement {
+pub(crate) struct Movement {
     from: u64,
     begun: u64,
     /// The size now.
@@ -20,19 +20,14 @@ pub struct Movement {
 
 impl Movement {
     /// A movement that begins at `now`.
-    pub const fn begin(actual: u64, target: u64, now: u64) -> Self {
+    pub(crate) const fn begin(actual: u64, target: u64, now: u64) -> Self {
         Self { from: actual, begun: now, actual, target, now }
     }
 
     /// Notes the size at `now`.
-    pub const fn advance(&mut self, actual: u64, now: u64) {
+    pub(crate) const fn advance(&mut self, actual: u64, now: u64) {
         self.actual = actual;
         self.now = now;
-    }
-
-    /// Whether it has reached the target.
-    pub const fn is_done(&self) -> bool {
-        self.actual == self.target
     }
 
     /// Bytes moved so far.
@@ -41,13 +36,13 @@ impl Movement {
     }
 
     /// Nanoseconds since it began, at least 1.
-    pub const fn elapsed(&self) -> u64 {
+    pub(crate) const fn elapsed(&self) -> u64 {
         let elapsed = self.now.saturating_sub(self.begun);
         if elapsed == 0 { 1 } else { elapsed }
     }
 
     /// The share that is done, from 0 to 100.
-    pub fn percent(&self) -> u64 {
+    pub(crate) fn percent(&self) -> u64 {
         let way = self.target.abs_diff(self.from);
         if way == 0 { 100 } else { (u128::from(self.moved().min(way)) * 100 / u128::from(way)) as u64 }
     }
@@ -84,6 +79,7 @@ impl fmt::Display for Movement {
 mod tests {
     use super::*;
     use std::string::ToString;
+    use std::vec::Vec;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -92,7 +88,6 @@ mod tests {
         let mut movement = Movement::begin(0, 256 * MIB, 5 * SECOND);
         movement.advance(128 * MIB, 5 * SECOND + SECOND / 10);
         assert_eq!(movement.to_string(), "inflating balloon by 128 of 256 MiB  50 % 1.25 GiB/s");
-        assert!(!movement.is_done());
     }
 
     #[test]
@@ -100,16 +95,18 @@ mod tests {
         let mut movement = Movement::begin(2 * GIB, 0, 0);
         movement.advance(0, 2 * SECOND);
         assert_eq!(movement.to_string(), "deflating balloon by 2048 of 2048 MiB 100 % 1.00 GiB/s");
-        assert!(movement.is_done());
     }
 
     proptest::proptest! {
         #[test]
-        fn any_numbers_can_be_shown(from: u64, to: u64, at: u64, begun: u64, now: u64) {
+        fn any_numbers_can_be_shown(from: u64, to: u64, begun: u64, steps: Vec<(u64, u64)>, done: bool) {
             let mut movement = Movement::begin(from, to, begun);
-            movement.advance(at, now);
-            proptest::prop_assert!(movement.percent() <= 100);
-            movement.to_string();
+            for (at, now) in steps.into_iter().chain(done.then_some((to, begun))) {
+                movement.advance(at, now);
+                proptest::prop_assert!(movement.percent() <= 100 && movement.elapsed() > 0);
+                proptest::prop_assert!(movement.actual != movement.target || movement.percent() == 100, "{:?}", movement);
+                proptest::prop_assert!(movement.to_string().ends_with("GiB/s"));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The log in memory: its beginning forever, and the newest lines of the rest.
+//! The log in memory: its beginning permanently, and the newest lines of the rest.
 //!
 //! Nothing here allocates, since the log begins before there is a heap.
 
@@ -13,7 +13,7 @@ pub(super) const LONGEST: usize = 400;
 /// Bytes before each line: its style and its length.
 const PREFIX: usize = 3;
 
-/// The log. All zero bits are an empty log, so that a static one takes no space in the image.
+/// The log. An empty log is all zero bits, so that a static one takes no space in the image.
 pub(crate) struct Record {
     head: [u8; HEAD],
     head_used: usize,

@@ -1,15 +1,15 @@
-//! Changes the last line of a terminal to another text, by as few bytes as possible.
+//! Changes the last line of a terminal to another text, with as few bytes as possible.
 
 use core::fmt;
 
 /// Carriage return, erase to the end of the line (ECMA-48 EL).
 pub(crate) const ERASE_LINE: &str = "\r\x1b[K";
-/// Columns of the narrowest terminal: a longer line may have gone on in the next row, where the cursor moves otherwise.
+/// Columns of the narrowest terminal: a longer line may have wrapped, and then the cursor moves differently.
 const NARROW: usize = 80;
-/// Unchanged characters that are written again rather than jumped over, which takes as many bytes.
+/// Unchanged characters that are rewritten, since jumping over them takes as many bytes.
 const GAP: usize = 4;
 
-/// Writes what makes `new` of the line `old`, at whose end the cursor is; it ends at that of the new one.
+/// Writes what turns the line `old` into `new`. The cursor is at the end of the line, before and after.
 pub(crate) fn redraw(old: &str, new: &str, out: &mut impl fmt::Write) -> fmt::Result {
     let is_simple = |line: &str| line.len() < NARROW && line.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     if old == new {
@@ -21,11 +21,11 @@ pub(crate) fn redraw(old: &str, new: &str, out: &mut impl fmt::Write) -> fmt::Re
     }
     let (old, bytes) = (old.as_bytes(), new.as_bytes());
     let differs = |at: usize| at < bytes.len() && old.get(at) != bytes.get(at);
-    // Where the cursor is; the end is right of all that can change.
+    // The cursor's column; it starts right of everything that can change.
     let mut cursor = old.len();
     let mut next = 0;
     while let Some(start) = (next..bytes.len()).find(|&at| differs(at)) {
-        // The end of what differs, with what is not worth a jump.
+        // The end of the difference, including unchanged characters that are not worth a jump.
         let mut end = start + 1;
         while let Some(further) = (end..(end + GAP).min(bytes.len())).find(|&at| differs(at)) {
             end = further + 1;

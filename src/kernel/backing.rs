@@ -1,4 +1,4 @@
-//! Reclaims memory for failing allocations, from balloons lent for that time.
+//! Reclaims memory for failing allocations, from balloons that are lent meanwhile.
 
 use crate::machine::Machine;
 use crate::machine::reclaim::{self, Reclaimed, Source};

@@ -18,7 +18,9 @@ use crate::machine::{Machine, log as serial};
 use ballonet::pci::Tree;
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::{DeviceHandle, TransportKind};
-use ballonet_check::{Check, HostAction, Identity, Observer, Outcome, Patience, Selection, Severity, Subject, Summary};
+use ballonet_check::{
+    Check, HostAction, Identity, MemoryEnds, Observer, Outcome, Patience, Selection, Severity, Subject, Summary,
+};
 use log::{info, warn};
 
 /// Tests the devices that `device=` names: every balloon unless it is given. Returns the kernel's exit status.
@@ -63,9 +65,11 @@ fn devices(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Vec<(Subje
     let handles: Vec<DeviceHandle> = on_pci.chain(mmio.iter().map(MmioFound::handle)).collect();
     let options = machine.options();
     let (wanted, writes, legacy) = (options.device, options.writes, options.transport == Some(TransportKind::Legacy));
+    let (low, high) = machine.memory_ends();
+    let memory = Some(MemoryEnds { low, high });
     let mut devices = Vec::new();
     for handle in handles {
-        let subject = Subject { handle, legacy, writes };
+        let subject = Subject { handle, legacy, writes, memory };
         match ballonet_check::identify(machine, &subject) {
             Ok(identity) if is_meant(wanted, &subject, &identity) => devices.push((subject, identity)),
             Ok(_) => {}
@@ -232,7 +236,7 @@ fn report_summary(total: &Summary) {
             ));
         }
         if *troubled != 0 {
-            serial::line(format_args!("# {troubled} not made: the tester failed"));
+            serial::line(format_args!("# {troubled} could not run: the tester failed"));
         }
     }
 }

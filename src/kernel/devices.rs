@@ -26,7 +26,7 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     tree.size_bars(machine.config());
     let placed = assign(machine, &mut tree, |_| true);
     if placed > 0 {
-        info!("PCI: assigned addresses to {placed} BARs that firmware had left without");
+        info!("PCI: assigned addresses to {placed} BARs to which firmware had given none");
     }
     for node in tree.nodes() {
         list(machine, node, verbose);

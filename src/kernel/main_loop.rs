@@ -141,6 +141,6 @@ impl<'k> MainLoop<'k> {
 fn report_nmis() {
     if let Some((count, interrupted)) = nmi::take_unreported() {
         serial::emit(&events::Nmi { count, interrupted: Hex(interrupted) });
-        warn!("an NMI came at {interrupted:#x}, {count} so far; the kernel continues");
+        warn!("an NMI interrupted {interrupted:#x}, {count} so far; the kernel continues");
     }
 }

@@ -83,17 +83,17 @@ fn report_no_device(refused: usize, slots: usize) {
     let message = match (refused, slots) {
         (0, 0) if !typing::is_possible() => "no virtio balloon was found on PCI or MMIO, as on every PC",
         (0, _) if !typing::is_possible() => {
-            "no virtio balloon was found on PCI or MMIO; one may come into a hot-plug slot"
+            "no virtio balloon was found on PCI or MMIO; one may be plugged into a hot-plug slot"
         }
         (0, 0) => {
-            "no virtio balloon was found on PCI or MMIO, as on every PC; `pci`, `acpi`, `info` and `mem` at the console show what there is"
+            "no virtio balloon was found on PCI or MMIO, as on every PC; `pci`, `acpi`, `info` and `mem` at the console show the machine"
         }
         (0, _) => {
-            "no virtio balloon was found on PCI or MMIO; one may come into a hot-plug slot, and `pci`, `acpi`, `info` and `mem` at the \
+            "no virtio balloon was found on PCI or MMIO; one may be plugged into a hot-plug slot, and `pci`, `acpi`, `info` and `mem` at the \
              console show what there is"
         }
         (_, 0) => "no virtio balloon could be started, see above; only the console remains",
-        (_, _) => "no virtio balloon could be started, see above; another may come into a hot-plug slot",
+        (_, _) => "no virtio balloon could be started, see above; another may be plugged into a hot-plug slot",
     };
     serial::emit(&events::NoDevice { message });
     if serial::is_text() {

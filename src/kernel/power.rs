@@ -26,7 +26,7 @@ impl PowerButton {
     pub(super) fn start(machine: &Machine) -> Self {
         let heard = power_button::watch(machine.acpi.as_ref());
         match &heard {
-            Ok(heard) => info!("power button: heard {heard}"),
+            Ok(heard) => info!("power button: detected {heard}"),
             Err(why) => info!("no power button: {why}"),
         }
         Self { heard, next_poll: machine.now() }

@@ -1,4 +1,4 @@
-//! Whether the console has input, and what works without: most PCs have neither a PS/2 keyboard nor a serial port.
+//! Whether the console has input, and what works without it: many PCs have neither a PS/2 keyboard nor a serial port.
 
 use crate::machine::keyboard::{self, KeyboardState};
 use crate::machine::log as serial;

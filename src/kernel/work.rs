@@ -1,5 +1,5 @@
-//! Programs that use memory beside the balloons, through the kernel's own allocator. The host must get the memory
-//! that they free, and memory that they hold must keep its contents.
+//! Programs that use memory through the kernel's own allocator, while balloons work. The memory that they free must
+//! reach the host, and memory that they hold must keep its contents.
 //!
 //! Each turn is bounded: a program allocates, frees or verifies one piece, then the balloons are served. Every word's
 //! value depends on its piece and position, and is verified before the piece is freed.

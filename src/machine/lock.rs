@@ -21,7 +21,7 @@ impl<T> Lock<T> {
         interrupts::without_interrupts(|| action(&mut self.acquire()))
     }
 
-    /// Waits for the lock, with interrupts off. Its holder may be waiting for this CPU to flush its TLB.
+    /// Waits for the lock, with interrupts off, and keeps flushing the TLB, for which the holder may be waiting.
     fn acquire(&self) -> MutexGuard<'_, T> {
         loop {
             if let Some(guard) = self.inner.try_lock() {
@@ -34,7 +34,7 @@ impl<T> Lock<T> {
         }
     }
 
-    /// Runs `action` unless somebody holds the lock. For fault reports.
+    /// Runs `action` unless the lock is held. For fault reports.
     pub(crate) fn try_with<R>(&self, action: impl FnOnce(&mut T) -> R) -> Option<R> {
         interrupts::without_interrupts(|| {
             let mut guard: MutexGuard<'_, T> = self.inner.try_lock()?;

@@ -34,15 +34,16 @@ const MSI_ADDRESS: u64 = 0xFEE0_0000;
 const INTERRUPT_LINE: u16 = 0x3C;
 /// Configuration space of one function (PCIe 5.0, 7.2.2).
 const CONFIG_BYTES: u64 = 4096;
-/// Numbers of lines begin here, after those of vectors.
+/// Line numbers begin here, after those of vectors.
 const LINES: u32 = 256;
 
-/// Where every PC has IOAPICs, the HPET and local APICs, and no device of PCI.
+/// Where every PC has IOAPICs, the HPET and local APICs, but no PCI device.
 const BOARD_MEMORY: Range<u64> = 0xFEC0_0000..0xFEF0_0000;
-/// Below are the ports of the board: interrupt controllers, timers, configuration space, power.
+/// Below are the board's ports: interrupt controllers, timers, configuration space, power.
 const BOARD_PORTS: u64 = 0x1000;
 
-/// Whose addresses `window` claims, if they are not its function's to claim: BARs hold what devices say.
+/// The owner of the addresses that `window` claims, if its function must not claim them: a device may put any address
+/// into its BARs.
 fn usurped(config: &MachineConfig, claims: &[RegisterWindow], window: &RegisterWindow) -> Option<&'static str> {
     let addresses = |of: &RegisterWindow| of.address..of.address.saturating_add(of.length);
     let Range { start, end } = addresses(window);
@@ -63,13 +64,14 @@ fn usurped(config: &MachineConfig, claims: &[RegisterWindow], window: &RegisterW
     }
 }
 
-/// The message that raises `vector` on a CPU. Without interrupt remapping one can name only the first 255 APIC ids.
+/// The message that raises `vector` on a CPU. Without interrupt remapping a message can only address the first 255 APIC
+/// ids.
 fn message(cpu: &Cpu, vector: u8) -> Option<MsiMessage> {
     let id = Some(cpu.apic_id()).filter(|&id| id < local_apic::EVERYBODY_XAPIC)?;
     Some(MsiMessage { address: MSI_ADDRESS | u64::from(id) << 12, data: vector.into() })
 }
 
-/// The CPU that the next vector is to interrupt: of those that messages can name, the one with the fewest.
+/// The CPU for the next vector: of those that messages can address, the one with the fewest.
 fn least_interrupted(choice: AffinityChoice) -> Option<&'static Cpu> {
     let can_be_named = |cpu: &&Cpu| message(cpu, 0).is_some() && (choice == AffinityChoice::Spread || cpu.is_boot());
     registry::all().filter(can_be_named).min_by_key(|cpu| (vectors::on_cpu(cpu.number()), cpu.number()))
@@ -105,7 +107,7 @@ impl Platform for Machine {
         match opened {
             Ok(start) => {
                 self.claims.push(window);
-                // SAFETY: just mapped, until `unmap`; registers of a device, which are not memory that Rust knows of.
+                // SAFETY: just mapped, until `unmap`; device registers, which are not memory that Rust knows of.
                 Ok(unsafe { Window::memory(start, length) }.of_device(window))
             }
             Err(paging::PagingError::Beyond { .. }) => Err(failed("the CPU cannot address it")),
@@ -123,7 +125,7 @@ impl Platform for Machine {
         let opened =
             paging::with(|space| space.open_window(address, CONFIG_BYTES, Access::Device, &mut frames::ForTables));
         // SAFETY: just mapped, until `unmap`; configuration registers of one function, which are not memory that Rust
-        // knows of. They are registers of the bus: both ways to them work at the same time.
+        // knows of. Both access paths to them work at the same time.
         opened.ok().map(|start| unsafe { Window::memory(start, CONFIG_BYTES as usize) })
     }
 
@@ -147,8 +149,8 @@ impl Platform for Machine {
 
     fn allocate_vector(&mut self, name: fmt::Arguments<'_>, handler: Handler) -> Result<Vector, VectorError> {
         let options = self.options();
-        // What was sent before an answer was read has come when it has been: but only on the CPU that reads, and tests
-        // count.
+        // An interrupt that was sent before a read completed has arrived after it, but only on the CPU that reads;
+        // tests count interrupts.
         let affinity = if options.mode == Mode::Check { AffinityChoice::Boot } else { options.affinity };
         let cpu = least_interrupted(affinity).ok_or(VectorError::NoMessages)?;
         let vector = vectors::allocate_on(cpu.number(), name.to_string(), handler)?;
@@ -223,9 +225,9 @@ impl BalloonPlatform for Machine {
         &mut self.frames
     }
 
-    /// The statistics that this kernel has. It has no swap, no page cache and no huge page pool, and a page fault ends
-    /// it: those are 0. Memory is reclaimed only for waiting allocations ([`reclaim`]), never in the background. Frames
-    /// asked of a balloon for that count as *scanned*, returned ones as *reclaimed*.
+    /// This kernel's statistics. It has no swap, no page cache and no huge page pool, and a page fault is fatal: those
+    /// are 0. Memory is reclaimed only for waiting allocations ([`reclaim`]), never in the background. Frames requested
+    /// from a balloon for that count as *scanned*, returned ones as *reclaimed*.
     fn statistics(&self) -> Statistics {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;

@@ -83,7 +83,7 @@ const INPUTS: u32 = 24;
 
 /// Why there is no usable table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
-pub enum MpTableError {
+pub(crate) enum MpTableError {
     /// The pointer names a default configuration instead of a table.
     #[display("the MP table is default configuration {_0}, which this kernel does not support")]
     Default(#[error(not(source))] u8),
@@ -113,7 +113,7 @@ struct Found {
 }
 
 /// Reads the MP table; `None` if there is none.
-pub fn read(memory: &impl PhysicalMemory) -> Option<Result<Madt, MpTableError>> {
+pub(crate) fn read(memory: &impl PhysicalMemory) -> Option<Result<Madt, MpTableError>> {
     let pointer = areas(memory).find_map(|area| search(memory, area))?;
     Some(follow(memory, &pointer))
 }

@@ -61,7 +61,7 @@ impl Colour {
 
     /// Red, green and blue, from 0 to 255, as VGA mixes them.
     pub(crate) fn rgb(self) -> [u8; 3] {
-        // Brown is the one that is not by rule: dark yellow with half of its green.
+        // Brown is the exception to the rule: dark yellow with half of its green.
         if matches!(self, Self::Brown) {
             return [0xAA, 0x55, 0x00];
         }
@@ -104,7 +104,7 @@ impl Style {
         self.0
     }
 
-    /// The style of [`Style::bits`]; any byte is the colours that VGA would show.
+    /// The style of [`Style::bits`]; any byte has the colours that VGA would show.
     pub(crate) const fn from_bits(bits: u8) -> Self {
         Self(bits & 0x7F)
     }
@@ -117,7 +117,7 @@ pub struct Cell(u16);
 impl Cell {
     /// Nothing.
     pub(crate) const BLANK: Self = Self(0);
-    /// What is unlike every cell: a style that blinks, of which there is none.
+    /// A value unlike any cell: a blinking style, which no cell has.
     pub(crate) const UNKNOWN: Self = Self(0x8000);
     /// The character that fills its cell, in VGA's character set (code page 437).
     pub const BLOCK: u8 = 0xDB;
@@ -155,18 +155,18 @@ impl Cell {
         (self.0 >> 12) as usize
     }
 
-    /// Whether nothing but the background is seen.
+    /// Whether only the background is visible.
     const fn is_blank(self) -> bool {
         matches!(self.code(), 0 | b' ')
     }
 
-    /// Whether it looks like another one: of nothing one sees only the background.
+    /// Whether it looks like another one: of blank cells only the background is visible.
     pub(crate) const fn looks_like(self, other: Self) -> bool {
         self.0 == other.0 || self.is_blank() && other.is_blank() && self.behind() == other.behind()
     }
 
-    /// The cell that looks like this one and differs least from `other`, so that as little as possible is stored over
-    /// that.
+    /// The cell that looks like this one and differs least from `other`, so that replacing `other` takes the fewest
+    /// stores.
     pub(crate) const fn nearest(self, other: Self) -> Self {
         if self.is_blank() && self.behind() == other.behind() { Self(self.0 & 0xFF | other.0 & 0xFF00) } else { self }
     }

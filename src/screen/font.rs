@@ -1,4 +1,4 @@
-//! The shapes of characters, in pixels: Noto Sans Mono, and what its set lacks.
+//! The shapes of characters, in pixels: Noto Sans Mono, and a few that it lacks.
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster};
 
@@ -35,7 +35,7 @@ pub(crate) fn glyph(code: u8) -> Glyph {
     }
 }
 
-/// The pixels of a character that are covered by half and more: a byte a line, the leftmost pixel in its highest bit.
+/// The pixels of a character that are covered by half or more: a byte per line, the leftmost pixel in its highest bit.
 pub const fn bitmap(code: u8) -> [u8; GLYPH_HEIGHT] {
     let mut lines = [0; GLYPH_HEIGHT];
     let Some(letter) = get_raster(code as char, FontWeight::Regular, RasterHeight::Size16) else { return lines };

@@ -4,7 +4,7 @@ use super::{Cell, Rect};
 
 /// The most columns that are used; a screen's other columns stay as they are.
 pub(crate) const MOST_COLUMNS: usize = 240;
-/// The most rows, likewise. A screen of 1920x1200 has all of both.
+/// The most rows that are used. A screen of 1920x1200 has that many columns and rows.
 pub(crate) const MOST_ROWS: usize = 75;
 
 const CAPACITY: usize = MOST_COLUMNS * MOST_ROWS;
@@ -30,12 +30,11 @@ pub(crate) struct Grid {
     cells: [Cell; CAPACITY],
     /// What the screen shows.
     shown: [Cell; CAPACITY],
-    /// A bit for each cell that looks otherwise than what is shown.
+    /// A bit for each cell that looks different from what is shown.
     changed: [u64; WORDS],
     /// How many those are.
     count: usize,
-    /// Where the search for the next one continues: round and round, so that no part of the screen keeps others
-    /// waiting.
+    /// Where the search for the next one continues, round robin, so that no part of the screen starves others.
     next: usize,
 }
 
@@ -53,7 +52,7 @@ impl Grid {
         }
     }
 
-    /// Makes it this large, up to the limits, and empty. Every cell counts as changed: what the screen shows is
+    /// Makes it this large, up to the limits, and empty. Every cell counts as changed, since what the screen shows is
     /// unknown.
     pub(crate) fn resize(&mut self, columns: usize, rows: usize) {
         self.columns = columns.min(MOST_COLUMNS);
@@ -62,7 +61,7 @@ impl Grid {
         self.assume(Cell::UNKNOWN);
     }
 
-    /// Takes the screen to show `cell` everywhere: it was cleared, or nobody knows.
+    /// Assumes that the screen shows `cell` everywhere: it was cleared, or its contents are unknown.
     pub(crate) fn assume(&mut self, cell: Cell) {
         self.shown.fill(cell);
         self.changed.fill(0);
@@ -121,7 +120,7 @@ impl Grid {
         self.count
     }
 
-    /// Takes a cell that has changed: from now on it is shown.
+    /// Takes a changed cell: from now on it counts as shown.
     pub(crate) fn take_changed(&mut self) -> Option<Change> {
         if self.count == 0 {
             return None;
@@ -155,7 +154,7 @@ impl Grid {
         }
     }
 
-    /// Notes whether a cell looks otherwise than what is shown.
+    /// Records whether a cell looks different from what is shown.
     fn compare(&mut self, index: usize) {
         let (word, bit) = (&mut self.changed[index / 64], 1 << (index % 64));
         self.count -= usize::from(*word & bit != 0);
@@ -275,7 +274,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is done, what was taken is what stands there.
+        /// After any operations the taken cells add up to the contents.
         #[test]
         fn what_was_taken_is_what_stands_there(
             size in (0..90usize, 0..30usize),

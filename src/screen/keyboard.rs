@@ -2,7 +2,7 @@
 
 use pc_keyboard::{DecodedKey, HandleControl, KeyCode, PS2Keyboard, ScancodeSet1, layouts::Us104Key};
 
-/// What a key has typed: a byte, or an escape sequence (ECMA-48) for keys that move the cursor.
+/// The input of a key: a byte, or an escape sequence (ECMA-48) for keys that move the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Typed {
     /// A byte of ASCII.
@@ -38,7 +38,7 @@ impl Keyboard {
         match self.decoder.process_keyevent(event)? {
             DecodedKey::Unicode('\n') => Some(Typed::Byte(b'\r')),
             DecodedKey::Unicode('\u{7f}') => Some(Typed::Sequence(b"\x1b[3~")),
-            // A line editor would take the key Escape for the beginning of a sequence.
+            // A line editor would mistake the key Escape for the start of a sequence.
             DecodedKey::Unicode('\u{1b}') => None,
             DecodedKey::Unicode(character) => u8::try_from(character).ok().filter(u8::is_ascii).map(Typed::Byte),
             DecodedKey::RawKey(key) => sequence(key).map(Typed::Sequence),

@@ -7,14 +7,14 @@ use crate::boot::{Channel, Framebuffer, PixelFormat};
 /// The most bytes of a line of a cell: 8 pixels, 16 times as large, of 4 bytes.
 pub const LONGEST_LINE: usize = GLYPH_WIDTH * LARGEST_SCALE * 4;
 
-/// The largest scale that any sound framebuffer leads to.
+/// The largest scale for any valid framebuffer.
 const LARGEST_SCALE: usize = 16;
 
 /// Levels of coverage of a pixel by a character.
 const LEVELS: usize = 16;
 
-/// Coverage from which a pixel has the character's own colour: stems of the font cover a little less than a pixel, and
-/// would be pale.
+/// Coverage above which a pixel has the character's full colour: the font's stems cover a little less than a pixel, and
+/// would look pale.
 const FULL: usize = 208;
 
 /// Paints cells for one framebuffer.
@@ -70,7 +70,7 @@ impl Painter {
         GLYPH_HEIGHT * self.scale
     }
 
-    /// Lines of pixels that are alike, since they show one line of the font.
+    /// Identical lines of pixels, which show one line of the font.
     pub(crate) const fn scale(&self) -> usize {
         self.scale
     }
@@ -85,7 +85,7 @@ impl Painter {
         Brush { glyph: glyph(cell.code()), levels: self.levels(cell) }
     }
 
-    /// The same for another cell, made of the last one's brush where that has its colours.
+    /// The same for another cell; reuses the last brush if the colours are equal.
     pub(crate) fn next_brush(&self, cell: Cell, last: Option<(Cell, Brush)>) -> Brush {
         match last {
             Some((other, brush)) if (other.text(), other.behind()) == (cell.text(), cell.behind()) => {
@@ -125,7 +125,7 @@ impl Painter {
     }
 }
 
-/// A strength on the way from `behind`, at level 0, to `text`, at the last one.
+/// A strength between `behind`, at level 0, and `text`, at the last level.
 const fn mix(text: usize, behind: usize, level: usize) -> u8 {
     let last = LEVELS - 1;
     ((text * level + behind * (last - level)) / last) as u8
@@ -221,7 +221,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the framebuffer is, no cell reaches out of a line, nor a line out of the screen.
+        /// For any framebuffer, no cell exceeds a line, and no line exceeds the screen.
         #[test]
         fn cells_lie_on_the_screen(width in 1..=16384u32, height in 1..=16384u32, depth in 15..=32u8, code: u8, style: u8) {
             let framebuffer = framebuffer(width, height, depth, rgb(depth.min(24)));

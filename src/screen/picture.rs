@@ -9,7 +9,7 @@ use crate::console::{Page, Record, count};
 /// Rows of a report of the kernel's own failure. The log above it shows what led to it.
 const REPORT: usize = 18;
 
-/// The contents of the screen. All zero bits are a screen without cells, which shows nothing.
+/// The contents of the screen. All zero bits are a screen without cells.
 pub(crate) struct Screen {
     grid: Grid,
     layout: ScreenLayout,
@@ -32,7 +32,7 @@ impl Screen {
         }
     }
 
-    /// An empty screen of this many cells, but for its title.
+    /// A screen of this many cells, empty except its title.
     pub(crate) fn begin(&mut self, columns: usize, rows: usize, title: fmt::Arguments<'_>) {
         self.grid.resize(columns, rows);
         self.layout = ScreenLayout::of(self.grid.area());
@@ -75,7 +75,7 @@ impl Screen {
         let _ = self.log.writer(&mut self.grid, Style::STRONG, advance).write_str(text);
     }
 
-    /// Scrolls through the log in `record`. Unless its end is shown, the last row says how much follows.
+    /// Scrolls through the log in `record`. Unless its end is shown, the last row shows how much follows.
     pub(crate) fn turn(&mut self, record: &Record, page: Page) {
         let area = self.layout.log;
         let mut total = 0;
@@ -135,7 +135,7 @@ impl Screen {
         drawn
     }
 
-    /// Shows what machine this is, until there is a balloon to show.
+    /// Shows the machine's names, until there is a balloon to show.
     pub(crate) fn show_facts(&mut self, facts: &[Fact<'_>]) {
         status::draw_facts(&mut self.grid, self.layout.status, facts);
     }
@@ -298,8 +298,8 @@ mod tests {
         }
     }
 
-    /// The lines of a boot with many devices, at 1920x1080: one can scroll to the beginning, and new lines are there
-    /// when one is back at the end.
+    /// The lines of a boot with many devices, at 1920x1080: the user can scroll to the beginning, and new lines appear
+    /// back at the end.
     #[test]
     fn the_log_scrolls_from_end_to_beginning_and_back() {
         let mut screen = screen(240, 67);

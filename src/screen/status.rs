@@ -23,7 +23,7 @@ pub struct Shares {
 pub(crate) struct Status<'a> {
     /// The shares of memory.
     pub shares: Shares,
-    /// The hosts' targets, in bytes; `None` without a balloon.
+    /// The sum of the hosts' targets, in bytes; `None` without a balloon.
     pub target: Option<u64>,
     /// A device is silent, so that its host's target is not known.
     pub silent: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Status<'a> {
     pub movement: Option<Movement>,
     /// A problem of a balloon, or an unusual state.
     pub note: &'a str,
-    /// The machine's names: in place of the balloon's status if there is no balloon, else where there is room.
+    /// The machine's names: instead of the balloon's status if there is no balloon, else if there is room.
     pub facts: &'a [Fact<'a>],
 }
 
@@ -60,7 +60,7 @@ impl Shares {
             let share = (u128::from(bytes) * cells as u128 / total) as usize;
             share.max(usize::from(bytes > 0))
         });
-        // Rounding leaves a few cells over, or takes a few too many: the largest share makes up for that.
+        // Rounding leaves a few cells over, or uses a few too many: the largest share is corrected.
         let largest = (0..parts.len()).max_by_key(|&part| parts[part]).unwrap_or(0);
         let others: usize =
             divided.iter().enumerate().filter(|(part, _)| *part != largest).map(|(_, cells)| cells).sum();
@@ -111,7 +111,7 @@ pub(super) fn draw<'i>(
     pen.blank_rest();
 }
 
-/// Draws what machine this is, and nothing else.
+/// Draws only the machine's names.
 pub(super) fn draw_facts(grid: &mut Grid, area: Rect, facts: &[Fact<'_>]) {
     let mut pen = Pen { grid, area, row: 0 };
     pen.facts(facts);
@@ -166,7 +166,7 @@ impl Pen<'_> {
         }
     }
 
-    /// Writes what each fact is above its name, which takes as many rows as it needs.
+    /// Writes each fact's label above its text, which takes as many rows as it needs.
     fn facts(&mut self, facts: &[Fact<'_>]) {
         for (what, name) in facts {
             self.line(Style::STRONG, format_args!("{what}"));
@@ -194,7 +194,7 @@ impl Pen<'_> {
         }
     }
 
-    /// Fills column by column, which shows three times as many sizes as one row.
+    /// Fills column by column, so that three rows show three times as many steps as one.
     fn bar(&mut self, shares: &Shares) {
         let Some(first) = self.next_row() else { return };
         let height = BAR.min(self.area.row + self.area.rows - first.row);

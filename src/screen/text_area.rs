@@ -20,11 +20,11 @@ pub(crate) struct TextArea {
 /// How far text moves up when the area is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advance {
-    /// By half of the area: cheap, where every step is drawn at once. The first, so that it is all zero bits.
+    /// By half of the area: cheap if every step is drawn at once. The first variant, so that it is all zero bits.
     Half,
-    /// By a third of the area: what was written last stays in view, and it costs a sixth of going row by row.
+    /// By a third of the area: the newest lines stay in view, and it costs a sixth of scrolling row by row.
     Third,
-    /// By a row: people can follow it.
+    /// By a row: easy to follow.
     Line,
 }
 
@@ -53,7 +53,7 @@ impl TextArea {
         self.ended = true;
     }
 
-    /// The rows that a line takes from the beginning of a row.
+    /// The number of rows of a line.
     pub(crate) fn rows_of(&self, line: &str) -> usize {
         let columns = self.area.columns;
         if columns == 0 {

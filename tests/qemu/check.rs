@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
+use super::mmio;
 use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 
@@ -110,7 +111,14 @@ pub(crate) fn trials() -> Vec<Trial> {
     for version in [Version::V7_2, Version::V10_0] {
         for (ring, balloon) in [("split", "free-page-reporting=on"), ("packed", "packed=on,free-page-reporting=on")] {
             let hostile = cell(version, balloon, &format!("log=json checks=hostile,-{FATAL}"));
-            trials.push(trial(format!("check::{version}::hostile_{ring}"), hostile, survives));
+            trials.push(trial(format!("check::{version}::hostile_{ring}"), hostile, |vm| survives(vm, 400)));
+        }
+        for (name, machine) in hostile_machines(version) {
+            let line = if name == "legacy" { " transport=legacy" } else { "" };
+            let device = name.split('_').next().filter(|name| ["rng", "net"].contains(name)).unwrap_or("balloon");
+            let line = format!("mode=check log=json checks=hostile,-{FATAL} device={device}{line}");
+            let machine = machine.command_line(&line).patience(Duration::from_secs(150));
+            trials.push(trial(format!("check::{version}::hostile_{name}"), machine, |vm| survives(vm, 200)));
         }
         let fatal = cell(version, "packed=on", &format!("log=json checks={FATAL}"));
         trials.push(trial(format!("check::{version}::a_packed_table_of_0_bytes_ends_qemu"), fatal, ends_in_check));
@@ -125,13 +133,30 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The device survives each hostile check, works afterwards, and writes nowhere it must not.
-fn survives(vm: &mut Vm) -> Outcome {
+/// Devices by other transports and of other types.
+fn hostile_machines(version: Version) -> [(&'static str, Qemu); 5] {
+    let guest = |registers, properties| mmio::guest(version, "microvm,acpi=on", registers, properties);
+    let other = || Qemu::new(version).without_balloon();
+    [
+        ("legacy", Qemu::new(version).balloon("disable-modern=on,disable-legacy=off")),
+        ("mmio_packed", guest(mmio::Registers::Modern, "packed=on,free-page-reporting=on")),
+        ("mmio_legacy", guest(mmio::Registers::Legacy, "")),
+        // Without a limit this device allocates what a descriptor claims: 4 GiB (docs/findings.md).
+        ("rng", other().device("virtio-rng-pci,max-bytes=65536,period=100")),
+        ("net", other().device("virtio-net-pci,packed=on,disable-legacy=on")),
+    ]
+}
+
+/// The device survives each hostile check, works afterwards, and writes nowhere it must not. At least so many apply.
+fn survives(vm: &mut Vm, applying: u64) -> Outcome {
     loop {
         let event = vm.event_where("check or checks", |event| ["check", "checks"].contains(&event.name()))?;
         if event.name() == "checks" {
             ensure!(event.flag("ok")? && event.get("ended").is_none(), "{event}");
-            ensure!(event.count("passed")? > 350 && event.count("troubled")? == 0, "most checks should apply: {event}");
+            ensure!(
+                event.count("passed")? > applying && event.count("troubled")? == 0,
+                "most checks should apply: {event}"
+            );
             return ends_with(vm, SUCCESS);
         }
         ensure!(event.flag("ok")? || event.text("name")? == HARMED, "{event}");

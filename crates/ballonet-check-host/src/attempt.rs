@@ -1,4 +1,4 @@
-//! One start of the VMM: the checks that it was asked for, the outcomes that came, and how it ended.
+//! One start of the VMM: the requested checks, the outcomes that arrived, and how it ended.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,16 +14,16 @@ use crate::profile::{Template, Values};
 use crate::serial::{CheckEvent, Said};
 use crate::verdict::{Record, Verdict};
 
-/// Time between two looks at the process.
+/// Interval at which the process is polled.
 const GLANCE: Duration = Duration::from_millis(100);
 /// How long a VMM may take to end after the last check, and to end once its serial line is closed.
 const END: Duration = Duration::from_secs(3);
-/// Devices that are followed in one start.
+/// The most devices that are followed in one start.
 const DEVICES: usize = 8;
 /// Time over which CPU use is judged.
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// How long things may take, and how much memory.
+/// Limits on time and memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// From the start to the first check.
@@ -39,7 +39,7 @@ pub(crate) struct Limits {
 pub(crate) struct Target {
     /// The VMM's command.
     pub(crate) template: Template,
-    /// What goes into it.
+    /// The values for its placeholders.
     pub(crate) values: Values,
     /// More words for the kernel's command line.
     pub(crate) arguments: Vec<String>,
@@ -50,7 +50,7 @@ pub(crate) struct Target {
 /// How a start ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The kernel said that it was done; why early, if it was.
+    /// The kernel said that it was done; if early, why.
     Complete(Option<String>),
     /// The VMM or the guest went down, and how.
     Down(Verdict, String),
@@ -58,12 +58,12 @@ pub(crate) enum End {
     Interrupted,
 }
 
-/// What came of a start.
+/// The results of a start.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     /// Checks that ended, in the order in which they did.
     pub(crate) records: Vec<Record>,
-    /// The check that had started and not ended.
+    /// The check that has started and not ended.
     pub(crate) running: Option<&'static Check>,
     /// A check has started: the kernel runs and found a device.
     pub(crate) began: bool,
@@ -89,9 +89,9 @@ struct Watch<'w> {
     /// The checks that it was asked for.
     wanted: &'w [&'static Check],
     start: Instant,
-    /// The newest sign of progress.
+    /// The last sign of progress.
     since: Instant,
-    /// CPU time and time of older looks, to judge the last seconds by.
+    /// CPU time and time of earlier polls, to judge the last seconds by.
     looks: Vec<(Instant, Duration)>,
     closed: Option<Instant>,
     ended: Option<Instant>,
@@ -99,8 +99,8 @@ struct Watch<'w> {
     sanitizer: Option<(Option<&'static Check>, String)>,
 }
 
-/// Starts the VMM with `wanted`, or as many of them as one start takes, and follows it to its end. `progress` is called
-/// with the name of each check that begins. An error means that the VMM cannot be started at all.
+/// Starts the VMM with `wanted`, or as many of them as fit into one start, and follows it to its end. `progress` is
+/// called with the name of each check that begins. An error means that the VMM cannot be started at all.
 pub(crate) fn run(
     target: &Target,
     wanted: &[&'static Check],
@@ -157,7 +157,7 @@ pub(crate) fn run(
 }
 
 impl Watch<'_> {
-    /// Takes the next news, or looks at the process. The end, if this is it.
+    /// Takes the next event, or polls the process. Returns the end, if this is it.
     fn step(&mut self) -> Option<End> {
         match self.vmm.next(GLANCE) {
             Some(News::Said(said)) => {
@@ -267,12 +267,12 @@ impl Watch<'_> {
         self.attempt.records.last().map(|record| record.check)
     }
 
-    /// Whether the process still runs and gets on.
+    /// Whether the process still runs and makes progress.
     fn look(&mut self) -> Option<End> {
         let now = Instant::now();
         let status = self.vmm.ended();
         if let Some(status) = status {
-            // What it said last may still wait, and a child of it may hold the pipe open.
+            // Its last output may still be in the pipe, and a child of it may hold the pipe open.
             let ended = *self.ended.get_or_insert(now);
             if self.closed.is_none() && now.duration_since(ended) < END {
                 return None;
@@ -292,11 +292,11 @@ impl Watch<'_> {
             return Some(self.attempt.end.clone());
         }
         if self.done.is_none() && self.closed.is_some_and(|then| now.duration_since(then) >= END) {
-            return Some(End::Down(Verdict::Hung, "the VMM closed the serial line and runs on".into()));
+            return Some(End::Down(Verdict::Hung, "the VMM closed the serial line and keeps running".into()));
         }
         let limit = if self.attempt.began { self.limits.check } else { self.limits.boot };
         let late = self.done.is_none() && now.duration_since(self.since) >= limit;
-        // Events without end are no progress either.
+        // An endless stream of events is no progress either.
         let total = self.limits.boot + self.limits.check * u32::try_from(self.wanted.len()).unwrap_or(u32::MAX);
         if self.done.is_none() && now.duration_since(self.start) >= total {
             return Some(End::Down(Verdict::Hung, format!("the checks did not end in {:.0} s", total.as_secs_f64())));
@@ -310,7 +310,7 @@ impl Watch<'_> {
         self.attempt.usage.cpu = self.attempt.usage.cpu.max(used.cpu);
         self.attempt.usage.stopped = used.stopped;
         self.looks.push((now, used.cpu));
-        // One look before the window stays.
+        // One poll from before the window is kept.
         while self.looks.get(1).is_some_and(|(then, _)| now.duration_since(*then) >= WINDOW) {
             self.looks.remove(0);
         }
@@ -322,7 +322,7 @@ impl Watch<'_> {
         ))
     }
 
-    /// What the VMM does instead of getting on.
+    /// What the VMM does instead of making progress.
     fn state(&self) -> String {
         if self.attempt.usage.stopped {
             return "the VMM is stopped by a signal".into();
@@ -339,7 +339,7 @@ impl Watch<'_> {
 
     fn finish(mut self) -> Attempt {
         self.vmm.kill();
-        // News that was underway when the end was seen; after the kill both pipes close soon.
+        // Events that were under way when the end was seen; after the kill both pipes close soon.
         let deadline = Instant::now() + END;
         while let Some(news) = self.vmm.next(GLANCE) {
             // A process that left the group may hold the pipes, and flood them.
@@ -373,7 +373,7 @@ impl Watch<'_> {
         self.attempt
     }
 
-    /// A sanitizer's report outweighs what else is known of a check, a death above all.
+    /// A sanitizer's report outweighs everything else about a check, even that the VMM died.
     fn convict(&mut self, check: Option<&'static Check>, report: String) {
         let unfinished = self.attempt.running.map(|check| check.name) == check.map(|check| check.name);
         match (

@@ -1,4 +1,4 @@
-//! The checks of the kernel: which to run, and how to ask the kernel for some of them in few bytes.
+//! The checks of the kernel: which to run, and how to select them in few bytes of its command line.
 
 use ballonet_check::{CHAPTERS, Check, Selection, checks};
 

@@ -12,7 +12,7 @@ use crate::format::Format;
 const AFTER: &str = "\
 Profiles: qemu. Written from documentation and untested here: cloud-hypervisor, firecracker, crosvm, libkrun, alioth. The profile
 for libkrun calls a program `krun-check KERNEL CMDLINE`, which you write. A command is split like a shell does; {kernel} and
-{cmdline} must be in it, {memory} (in MiB), {device} and {accel} may be, and the path of a control socket: {qmp} (as QEMU's) or {api}
+{cmdline} must be in it; {memory} (in MiB), {device} and {accel} may be, and the path of a control socket: {qmp} (as QEMU's) or {api}
 (as Cloud Hypervisor's), without which checks that need the host are skipped. The guest's serial line is its standard output.
 
 Exit status: 0 nothing that counts failed; 1 a check failed; 2 invalid option or file; 3 a check has no verdict, or the VMM did not
@@ -22,8 +22,8 @@ Examples: ballonet-check --vmm qemu
           ballonet-check --vmm './my-vmm --kernel {kernel} --append {cmdline}' --format junit --output check.xml
           ballonet-check --vmm qemu --baseline known.json --isolate -j 4";
 
-/// Tests the virtio device of a VMM: starts it with ballonet's kernel, runs the checks, and convicts by name the check
-/// in which the VMM dies or hangs
+/// Tests the virtio device of a VMM: starts it with ballonet's kernel, runs the checks, and names the check in which
+/// the VMM dies or hangs
 #[derive(Debug, Parser)]
 #[command(name = "ballonet-check", version, max_term_width = 100, after_help = AFTER)]
 pub(crate) struct Cli {
@@ -51,7 +51,7 @@ pub(crate) struct Cli {
     /// A further word for the kernel's command line, such as irq=intx; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) kernel_arg: Vec<String>,
-    /// Checks, as for the kernel: names, chapters, beginnings with `*`, `-` before what to leave out
+    /// Checks, as for the kernel: names, chapters, prefixes with `*`; `-` before what to leave out
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub(crate) checks: Option<String>,
     /// List the checks and end
@@ -63,7 +63,7 @@ pub(crate) struct Cli {
     /// Starts at a time with --isolate
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256), requires = "isolate")]
     pub(crate) jobs: u16,
-    /// Run everything N times; a check whose verdicts differ is flaky, and the worst counts
+    /// Run everything N times; a check whose verdicts differ is flaky, and its worst verdict counts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) repeat: u16,
     /// The longest that a check may take
@@ -84,7 +84,7 @@ pub(crate) struct Cli {
     /// A report by --format json: its failures are known and do not count
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
-    /// The least binding failure that counts
+    /// The lowest severity at which failures count
     #[arg(long, value_enum, default_value = "must", value_name = "SEVERITY")]
     pub(crate) fail_on: Least,
     /// No progress bar

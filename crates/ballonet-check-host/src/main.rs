@@ -103,7 +103,7 @@ fn run(cli: &Cli) -> Result<u8, Refusal> {
     Ok(if interrupted.load(Ordering::Relaxed) { status::INTERRUPTED } else { report.status() })
 }
 
-/// Runs the checks as often as is wanted.
+/// Runs the checks as often as requested.
 fn gather(
     cli: &Cli,
     target: &Target,

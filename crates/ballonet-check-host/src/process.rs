@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::failure::Outcome;
 use crate::serial::{Lines, Said, parse, shorten};
 
-/// Events that may wait. A VMM that says more is slowed down.
+/// Events that may queue up. A VMM that sends more has to wait.
 const WAITING: usize = 256;
 /// Lines of each output that are kept for a report.
 const TAIL: usize = 12;
@@ -77,7 +77,7 @@ impl Vmm {
         Ok(Self { child, news, stdout, stderr })
     }
 
-    /// The next news, if some comes within `patience`.
+    /// The next event, if one comes within `patience`.
     pub(crate) fn next(&self, patience: Duration) -> Option<News> {
         self.news.recv_timeout(patience).ok()
     }
@@ -153,7 +153,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     names.into_iter().find(|(number, _)| *number == signal).map(|(_, name)| name)
 }
 
-/// What the processes of a group use; those that have ended count no more.
+/// What the processes of a group use; those that have ended no longer count.
 pub(crate) fn usage(group: u32) -> Usage {
     let mut total = Usage::default();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -216,7 +216,7 @@ fn keep(tail: &Tail, line: &[u8]) {
     tail.push_back(shorten(text.trim_end(), TAIL_LINE));
 }
 
-/// Reads the serial line until it is closed or nobody wants the news.
+/// Reads the serial line until it is closed or the receiver is gone.
 fn listen(output: impl Read, tail: &Tail, news: &SyncSender<News>) {
     let mut wanted = true;
     read(output, tail, |line| {
@@ -235,7 +235,7 @@ fn watch_errors(errors: impl Read, tail: &Tail, news: &SyncSender<News>) {
         if !is_sanitizer(&text) {
             return true;
         }
-        // The two outputs are read apart, and the start of the check that this is about may not have been read yet.
+        // The two outputs are read separately, and the start of the check concerned may not have been read yet.
         thread::sleep(GRACE);
         news.send(News::Sanitizer(shorten(text.trim(), TAIL_LINE))).is_ok()
     });

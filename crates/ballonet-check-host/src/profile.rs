@@ -1,4 +1,4 @@
-//! How to start each VMM: its command line with places to fill in.
+//! How to start each VMM: its command line with placeholders.
 //!
 //! QEMU's profile is tested. The others are written from each project's documentation, and say so.
 
@@ -74,7 +74,7 @@ pub(crate) const PROFILES: &[Profile] = &[
 /// Words that stand for values.
 const PLACES: [&str; 8] = ["{kernel}", "{cmdline}", "{memory}", "{device}", "{accel}", "{qmp}", "{api}", "{config}"];
 
-/// A command with places, ready to be filled in.
+/// A command with placeholders.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
     words: Vec<String>,

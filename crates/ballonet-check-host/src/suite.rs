@@ -1,4 +1,4 @@
-//! A run of all checks: in one start, and again after the culprit of each start that fails; or isolated, a start each.
+//! A run of all checks: in one start, and in another after each culprit; or isolated, with a start for each check.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::failure::{Context as _, Failure, Outcome};
 use crate::progress::Progress;
 use crate::verdict::{Record, Verdict};
 
-/// Starts in which a check may lack a verdict through no visible fault, before it is given up.
+/// Starts in which a check may lack a verdict without a visible fault, before it is reported as lost.
 const TRIES: usize = 2;
 
 /// What all starts used together.
@@ -22,7 +22,7 @@ const TRIES: usize = 2;
 pub(crate) struct Totals {
     /// Starts of the VMM.
     pub(crate) starts: usize,
-    /// The most resident memory of one.
+    /// The largest resident memory of a start.
     pub(crate) peak_rss: u64,
     /// CPU time of all.
     pub(crate) cpu: Duration,
@@ -68,7 +68,7 @@ impl<'s> Suite<'s> {
         *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the checks in as few starts as possible. A verdict for each.
+    /// Runs the checks in as few starts as possible. Returns a verdict for each.
     pub(crate) fn together(&self, checks: &[&'static Check]) -> Outcome<Vec<Record>> {
         let mut slots: Vec<Slot> = checks.iter().map(|check| Slot { check, record: None, tries: 0 }).collect();
         let mut first = true;
@@ -161,14 +161,14 @@ fn remove(folder: &Path) {
     let _ = fs::remove_dir_all(folder);
 }
 
-/// Puts what came of a start into the slots, and convicts its culprit. Whether another start makes sense.
+/// Stores the results of a start, and names its culprit. Returns whether another start makes sense.
 fn absorb(slots: &mut [Slot], attempt: Attempt) -> bool {
     let Attempt { mut records, running, began, end, last_words, .. } = attempt;
     let ended = match &end {
         End::Complete(Some(reason)) => Some(reason.clone()),
         _ => None,
     };
-    // Checks that were skipped because the run ended early were not made.
+    // Checks that were skipped because the run ended early have not run.
     if let Some(reason) = &ended {
         let untouched = |record: &Record| record.verdict == Verdict::Skipped && record.detail.as_ref() == Some(reason);
         records.retain(|record| !untouched(record));
@@ -186,7 +186,7 @@ fn absorb(slots: &mut [Slot], attempt: Attempt) -> bool {
     if let End::Down(verdict, how) = &end {
         let first = slots.iter().find(|slot| slot.record.is_none()).map(|slot| slot.check);
         let during = running.map(|check| Record::with(check, *verdict, how.clone()));
-        // Between two checks: the one before left the device as it is.
+        // Between two checks: the earlier one left the device in this state.
         let after = last.map(|check| Record::with(check, *verdict, format!("{how}, right after the check had ended")));
         let unseen = first.map(|check| Record::with(check, *verdict, format!("{how}, before the check was announced")));
         if let Some(mut record) = during.or(after).or(unseen) {
@@ -201,7 +201,7 @@ fn absorb(slots: &mut [Slot], attempt: Attempt) -> bool {
             slot.record = Some(Record::with(slot.check, Verdict::Lost, format!("the run ended: {reason}")));
         }
     }
-    // A check that a start neither made nor was convicted for lost its event, or is unknown to this kernel.
+    // A check that neither ran nor is the culprit lost its event, or is unknown to this kernel.
     if matches!(end, End::Complete(None)) || !began {
         for slot in slots.iter_mut().filter(|slot| slot.record.is_none()) {
             slot.tries += 1;

@@ -23,7 +23,7 @@ pub(crate) enum Verdict {
     Lost,
     /// The device does not meet the requirement.
     Failed,
-    /// After a hostile check it served some queue no more, and did not ask for the reset that helped.
+    /// After a hostile check some queue no longer worked, and the device did not ask for the reset that helped.
     Stalled,
     /// After a hostile check and a reset the device does not work.
     Wedged,
@@ -139,11 +139,11 @@ impl Record {
         Self { detail: Some(detail), ..Self::new(check, verdict) }
     }
 
-    /// Whether this fails a run in which failures from `least` on count.
+    /// Whether this fails a run in which failures of severity `least` and above count.
     pub(crate) fn fails(&self, least: Severity) -> bool {
         let severity = match self.verdict {
             Verdict::Failed | Verdict::Wedged | Verdict::Corrupted => self.check.severity,
-            // That a device asks for a reset that it needs is a SHOULD (2.1.2).
+            // To ask for a needed reset is a SHOULD (2.1.2).
             Verdict::Stalled => Severity::Should,
             verdict => return verdict.is_down(),
         };
@@ -177,7 +177,7 @@ pub(crate) struct Report {
     pub(crate) peak_rss: u64,
     /// CPU time of the VMM in all starts.
     pub(crate) cpu: Duration,
-    /// Failures from here on count.
+    /// Failures of this severity and above count.
     pub(crate) least: Severity,
     /// Failures of the baseline that are gone.
     pub(crate) vanished: Vec<String>,

@@ -22,7 +22,7 @@ const fn pattern(offset: usize) -> u8 {
     (offset as u8).wrapping_mul(7) ^ (offset >> 8) as u8 ^ 0xa5
 }
 
-/// The memory and what it has to hold.
+/// The memory and the expected value of every byte.
 pub(crate) struct Arena {
     memory: Memory,
     image: Vec<u8>,
@@ -46,7 +46,7 @@ impl Arena {
         self.memory
     }
 
-    /// Empties it: the pattern everywhere. No device uses it.
+    /// Empties it: the pattern everywhere. No device may be using it.
     pub(crate) fn clear(&mut self) {
         self.image.copy_from_slice(&self.blank);
         self.memory.write_bytes(0, &self.image);
@@ -70,7 +70,7 @@ impl Arena {
         self.next
     }
 
-    /// Frees everything placed since `mark`. The device is done with it: what it wrote there stays.
+    /// Frees everything placed since `mark`, which the device no longer uses: what it wrote there stays.
     pub(crate) fn rewind(&mut self, mark: usize) {
         for (start, end) in self.open.iter().copied().filter(|(start, _)| *start >= mark) {
             self.memory.read_bytes(start, &mut self.image[start..end]);

@@ -18,12 +18,12 @@ pub struct Check {
     pub severity: Severity,
     /// The section of the specification (virtio 1.4) that requires it.
     pub section: &'static str,
-    /// What it requires of the device, or in a hostile check what the driver does: a sentence without a full stop.
+    /// What it requires of the device; in a hostile check, what the driver does: a sentence without a full stop.
     pub asks: &'static str,
     /// In a hostile check: the rule for drivers that it breaks.
     pub breaks: Option<&'static str>,
     pub(crate) run: Run,
-    /// The number of the only device type that it is for; `None`: what its chapter says.
+    /// The number of the only device type that it is for; `None`: as its chapter says.
     pub(crate) device: Option<u16>,
 }
 
@@ -41,8 +41,11 @@ pub(crate) enum Bus {
     Pci,
     /// PCI since version 1.
     Modern,
-    /// From before version 1, on PCI or MMIO.
+    /// The legacy interface, on PCI or MMIO.
     Legacy,
+    /// The same on PCI only, and on MMIO only.
+    Ports,
+    LegacyMmio,
     Mmio,
 }
 
@@ -67,7 +70,7 @@ pub(crate) enum Run {
 /// A breach of a rule for drivers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Attack {
-    /// Against a queue of a device that works, with these features beyond the least.
+    /// Against a queue of a running device, with these features beyond the least.
     Ring(Features, fn(&mut Attacker<'_, '_>) -> Verdict),
     /// Against registers.
     Registers(fn(&mut TestDevice<'_>) -> Verdict<Reaction>),
@@ -79,7 +82,7 @@ const REACTION: u64 = 10;
 const REACTION_BESIDE: u64 = 2;
 
 impl Attack {
-    /// Breaks the rule; how the device takes it.
+    /// Breaks the rule; returns how the device reacts.
     pub(crate) fn make(self, device: &mut TestDevice<'_>) -> Verdict<Reaction> {
         let (reaction, raced) = match self {
             Self::Registers(act) => {
@@ -139,17 +142,8 @@ pub(crate) const fn on_function(
     Check { name, severity, section, asks, breaks: None, run: Run::Function(run), device: None }
 }
 
-/// A hostile check. What it demands of the device are MUSTs: after a reset it is as new, and it writes only where it
-/// may.
+/// A hostile check. Its demands are MUSTs: the device works after a reset, and writes only where it may.
 pub(crate) const fn hostile(name: &'static str, clause: Clause, asks: &'static str, attack: Attack) -> Check {
     let Clause { section, text } = clause;
-    Check {
-        name,
-        severity: Severity::Must,
-        section,
-        asks,
-        breaks: Some(text),
-        run: Run::Hostile(attack),
-        device: Some(BALLOON),
-    }
+    Check { name, severity: Severity::Must, section, asks, breaks: Some(text), run: Run::Hostile(attack), device: None }
 }

@@ -10,7 +10,7 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// Two seconds, most of which a busy host may steal; and 4 ms of quiet.
+    /// Two seconds, most of which a busy host may steal; and 4 ms for what must not happen.
     fn default() -> Self {
         Self { stall: 2_000_000_000, quiet: 4_000_000 }
     }

@@ -1,6 +1,7 @@
-//! The platform as an object, without its types. So a check is a plain function, and the list of checks a constant.
+//! The platform as a trait object, without its types. So a check is a plain function, and the list of checks a
+//! constant.
 //!
-//! A virtual call for each register access costs nothing beside the access, which leaves the guest.
+//! A virtual call per register access costs nothing compared with the access, which exits the guest.
 
 use alloc::boxed::Box;
 use core::any::Any;
@@ -93,7 +94,7 @@ impl<P: BalloonPlatform<Memory: 'static>> AnyPlatform for P {
     }
 }
 
-/// What a platform gave out, with the type that it gave. Panics if another platform gave it.
+/// A resource as the type that the platform gave out. Panics if another platform gave it.
 fn own<T: 'static>(given: Box<dyn Any>) -> T {
     *given.downcast().expect("a run has one platform")
 }

@@ -19,13 +19,13 @@ use ballonet::pci::Command;
 pub struct Summary {
     /// Checks that the device passed; hostile ones that it survived.
     pub ok: u32,
-    /// Those of them in which it refused a write or returned a buffer unused.
+    /// Of those, the ones in which it refused a write or returned a buffer unused.
     pub refused: u32,
-    /// Those of them that a reset had to end.
+    /// Of those, the ones after which it asked for a reset.
     pub needed_reset: u32,
     /// Checks of a MUST that it failed.
     pub failed: u32,
-    /// The hostile ones of them: the device did not recover, or wrote where it must not.
+    /// Of those, the hostile ones: the device did not recover, or wrote where it must not.
     pub harmed: u32,
     /// Other checks that it failed.
     pub warned: u32,
@@ -78,7 +78,7 @@ impl Summary {
     }
 }
 
-/// Follows a run. A closure receives outcomes only.
+/// Observes a run. A closure receives outcomes only.
 pub trait Observer {
     /// The check begins now. If no outcome follows, this check stopped the machine.
     fn started(&mut self, _check: &Check) {}
@@ -108,11 +108,11 @@ impl<F: FnMut(&Check, &Outcome)> Observer for F {
     }
 }
 
-/// Runs the selected checks that apply to a device, and tells `observer` of each, in the order of
-/// [`CHAPTERS`](crate::CHAPTERS). No driver uses the device.
+/// Runs the selected checks that apply to a device, and reports each to `observer`, in the order of
+/// [`CHAPTERS`](crate::CHAPTERS). No driver may use the device.
 ///
-/// Afterwards the device is reset, and the platform has everything back that the tester took. Frames that a broken
-/// balloon does not return stay with the host, and are recorded as ballooned.
+/// Afterwards the device is reset, and the tester has returned everything to the platform. Frames that a broken balloon
+/// does not return stay with the host, and are recorded as ballooned.
 pub fn run<P: BalloonPlatform<Memory: 'static>>(
     platform: &mut P,
     subject: impl Into<Subject>,
@@ -148,7 +148,8 @@ fn run_on(
         summary.report(check, &verdict.into(), &mut *observer.borrow_mut());
     }
     // If the device cannot be tested at all, the first check reports why.
-    let access = Access { handle: subject.handle, legacy: subject.legacy, writes: subject.writes, patience };
+    let Subject { handle, legacy, writes, memory } = *subject;
+    let access = Access { handle, legacy, writes, memory, patience };
     let (mut opened, mut unopened) = (None, None);
     match TestDevice::open(platform, pci, kind, access, host) {
         Ok(device) => opened = Some(device),
@@ -193,7 +194,7 @@ fn clean_up(device: &mut TestDevice<'_>) -> Option<String> {
     if let Err(stop) = device.stop() {
         return Some(stop.reason());
     }
-    // Frames that a broken device does not return are written off at the end of the run.
+    // Frames that a broken device does not return are recorded as ballooned at the end of the run.
     if let Err(Stop::Gone) = device.reclaim_frames() {
         return Some(Stop::Gone.reason());
     }

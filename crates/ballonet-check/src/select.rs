@@ -18,7 +18,7 @@ const ALL: &str = "all";
 /// all but one; `hostile` every hostile check, and `all` those and the lawful ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
-    /// By place in [`checks()`].
+    /// By index in [`checks()`].
     chosen: Vec<bool>,
     /// Whether checks or chapters were named in full: then those that do not apply to a device are skipped with the
     /// reason, not left out.
@@ -52,7 +52,7 @@ impl Selection {
         selection
     }
 
-    /// Selects or removes the checks that a pattern names; whether there are any.
+    /// Selects or removes the checks that a pattern names; returns whether there are any.
     fn mark(&mut self, pattern: &str, take: bool) -> bool {
         let mut found = false;
         for ((chapter, check), chosen) in by_chapter().zip(&mut self.chosen) {
@@ -63,8 +63,8 @@ impl Selection {
         found
     }
 
-    /// The names that an unknown `item` may stand for: those that share most of its words, or the one that it
-    /// misspells. Never more than a few.
+    /// The names that an unknown `item` may mean: those that share most of its words, or the one that it misspells.
+    /// Only a few.
     pub fn alike(item: &str) -> Vec<&'static str> {
         let words = || item.split(['-', '*']).filter(|word| !word.is_empty());
         let shared = |name: &str| words().filter(|word| name.contains(word)).count();
@@ -106,7 +106,7 @@ impl Selection {
 
 fn matches(pattern: &str, check: &Check) -> bool {
     match pattern.strip_suffix('*') {
-        // The names of hostile checks begin with the word, so a shorter beginning could only mean them by accident.
+        // The names of hostile checks begin with that word, so a shorter prefix would select them only by accident.
         Some(start) => check.name.starts_with(start) && (!check.is_hostile() || start.starts_with("hostile-")),
         None => check.name == pattern || pattern == ALL || pattern == HOSTILE && check.is_hostile(),
     }

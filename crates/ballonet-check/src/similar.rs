@@ -19,7 +19,7 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-/// The name that `word` probably misspells: at most a third of its letters differ, and no other name is as near.
+/// The name that `word` probably misspells: at most a third of its letters differ, and no other name is as close.
 pub fn similar<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let most = word.len().div_ceil(3).min(LONGEST);
     let mut best: Option<(usize, &str)> = None;

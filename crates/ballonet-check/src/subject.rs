@@ -1,9 +1,10 @@
-//! Which device is tested, and how it is to be driven.
+//! Which device is tested, and how it is driven.
 
 use alloc::format;
 use alloc::string::String;
 
 use crate::device::{Kind, PciFunction, transport_of};
+use crate::memory::MemoryEnds;
 use crate::platform::AnyPlatform;
 use ballonet::balloon::BalloonPlatform;
 use ballonet::pci::{Bdf, Function};
@@ -18,12 +19,14 @@ pub struct Subject {
     pub legacy: bool,
     /// Allows sectors of a block device to be written.
     pub writes: bool,
+    /// Where memory ends; without this, hostile checks at its ends are skipped.
+    pub memory: Option<MemoryEnds>,
 }
 
 impl From<DeviceHandle> for Subject {
     /// By its modern interface where it has one, and without writing to a block device.
     fn from(handle: DeviceHandle) -> Self {
-        Self { handle, legacy: false, writes: false }
+        Self { handle, legacy: false, writes: false, memory: None }
     }
 }
 
@@ -42,7 +45,7 @@ pub struct Identity {
     pub(crate) number: u16,
     /// How it is driven.
     pub transport: TransportKind,
-    /// What of a test reaches the world outside of the guest: a sentence without a full stop.
+    /// What a test writes outside the guest: a sentence without a full stop.
     pub warning: &'static str,
 }
 

@@ -1,5 +1,4 @@
-//! How a check can end: its outcome, how binding the requirement is and how much harm was done; and how a step of it
-//! ends early.
+//! How a check can end: its outcome, how binding the requirement is, how much harm was done, and why a step ends early.
 
 use alloc::string::{String, ToString};
 use core::fmt;
@@ -35,23 +34,24 @@ impl fmt::Display for Severity {
 /// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The device meets the requirement, or serves or ignores what a hostile check does.
+    /// The device meets the requirement, or serves or ignores a hostile check's request.
     Ok,
     /// It refused a hostile check's write, or returned its buffer unused.
     Refused,
     /// It wants to be reset after a hostile check, and works again after that.
     NeedsReset,
-    /// It does not meet the requirement: what it did instead, with the values.
+    /// It does not meet the requirement: has what it did instead, with the values.
     Failed(String),
-    /// After a hostile check it serves some queue no more, and does not ask for a reset, which helps: which queue.
+    /// After a hostile check some queue no longer works; the device does not ask for a reset, but one helps. Has which
+    /// queue.
     Stalled(String),
-    /// After a hostile check and a reset it does not work: how that shows.
+    /// It does not work after a hostile check and a reset: has how that shows.
     Wedged(String),
-    /// In a hostile check it wrote where it must not: what was overwritten, where, and with what.
+    /// In a hostile check it wrote where it must not: has what was overwritten, where, and with what.
     Corrupted(String),
-    /// The check could not run: why not.
+    /// The check could not run: has why.
     Skipped(String),
-    /// The tester itself failed: how. This says nothing about the device.
+    /// The tester itself failed: has how. This says nothing about the device.
     Trouble(String),
 }
 
@@ -81,8 +81,8 @@ impl Outcome {
         }
     }
 
-    /// How binding the requirement is that it does not meet, in a check of severity `of_check`. That a device asks for
-    /// a reset which it needs is a SHOULD (2.1.2).
+    /// How binding the violated requirement is, in a check of severity `of_check`. To ask for a needed reset is a
+    /// SHOULD (2.1.2).
     pub const fn severity(&self, of_check: Severity) -> Severity {
         match self {
             Self::Stalled(_) => Severity::Should,
@@ -100,7 +100,7 @@ impl Outcome {
     }
 }
 
-/// How much harm a driver can do by a breach.
+/// How much harm a hostile check did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// None.
@@ -125,7 +125,7 @@ impl Tier {
     }
 }
 
-/// What a device made of a breach that it survived.
+/// How a device reacted to a hostile check that it survived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reaction {
     /// It served or ignored it.

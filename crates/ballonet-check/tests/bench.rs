@@ -16,7 +16,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use ballonet_models::{Allocated, Behaviour, Bus, Costs, Handling, HostSide, Machine, ModelPlatform, feature};
 
-/// Counts how often it is asked. The model's interrupts come in whenever they like; time jumps to the next.
+/// Counts its reads. The model's interrupts may come at any time; time jumps to the next.
 struct Count<'a> {
     machine: &'a Machine,
     ticks: Cell<u64>,
@@ -69,7 +69,7 @@ impl Surroundings for Count<'_> {
     }
 }
 
-/// The cases of a device that does not offer to keep the order.
+/// The cases of a device without `IN_ORDER`.
 fn any_order() -> impl Iterator<Item = Case> {
     Case::ALL.into_iter().filter(|case| !case.in_order)
 }
@@ -98,7 +98,7 @@ fn bench(behaviour: Behaviour, options: &Options) -> Vec<(Case, InterruptMode)> 
     measured
 }
 
-/// Nothing is allocated, no frame is away, and the device made no complaint.
+/// Nothing is allocated, no frame is with the host, and the device detected no misstep.
 fn left_as_found(machine: &Machine, platform: &ModelPlatform) {
     machine.expect_no_missteps();
     assert_eq!(machine.allocated(), Allocated::default());
@@ -162,7 +162,7 @@ fn a_device_that_returns_nothing_is_an_error_and_its_frames_stay_ballooned() {
     assert_eq!(platform.frames.ballooned_frames(), 1);
 }
 
-/// How often the driver goes there and back.
+/// How often the driver inflates and deflates.
 const PASSES: usize = 2;
 
 /// Measures how fast a device takes the given number of frames.
@@ -242,16 +242,16 @@ fn nothing_passes_the_ceiling() {
     ] {
         let behaviour =
             Behaviour { costs: Some(costs), handling, ..Behaviour::conforming().with_features(features | more) };
-        // The driver compares the two ways from 128 MiB on.
+        // The driver compares the two paths from 128 MiB on.
         let measured = throughput_of(192, 1, behaviour, &Options::default(), 36_000);
-        // Nothing else takes time of this host's, so that the driver has no luck.
+        // Nothing else takes this host's time, so the driver cannot be faster by luck.
         let ceiling = measured.prepared();
         assert_eq!(measured.ceiling(), ceiling);
         for (journey, ceiling) in measured.driver.iter().zip(ceiling) {
             let share = journey.rate.milli_percent_of(ceiling);
             assert!((1..=100_000).contains(&share), "{share} thousandths of a percent: {measured:#?}");
         }
-        // Without reports the driver would be beyond.
+        // Without reports the driver would exceed the ceiling.
         let plain = Throughput { reported: None, ..measured }.prepared()[0];
         by_reports += u32::from(measured.driver[0].rate.milli_percent_of(plain) > 100_000);
     }

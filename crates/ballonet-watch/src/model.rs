@@ -43,12 +43,12 @@ macro_rules! figures {
 
 figures! {
     Rss "rss" Bytes "Resident memory of the QEMU process, by /proc.";
-    Pss "pss" Bytes "The same with each shared page counted by its share.";
+    Pss "pss" Bytes "Proportional set size: each shared page counts by its share.";
     Ram "ram" Bytes "Resident memory behind the guest's RAM alone.";
     Swapped "swapped" Bytes "Memory of the QEMU process that is swapped out.";
     Size "size" Bytes "The guest's RAM.";
     Actual "actual" Bytes "What the balloon leaves the guest, by query-balloon.";
-    Target "target" Bytes "What the host wants to leave the guest, where it is known.";
+    Target "target" Bytes "The size that the host asked for, if known.";
     StatFree "stat_free" Bytes "Free memory by the guest's statistics.";
     StatTotal "stat_total" Bytes "All memory by the guest's statistics.";
     StatAvailable "stat_available" Bytes "Memory available without swapping, by the guest's statistics.";
@@ -57,10 +57,10 @@ figures! {
     Free "free" Bytes "Free memory, by ballonet's console.";
     Reported "reported" TotalBytes "Free memory reported to the host, by ballonet's events.";
     Hinted "hinted" Bytes "Memory hinted as free to a migration, by ballonet's events.";
-    Kicks "kicks" Total "Notifications of the device, by ballonet's console.";
+    Kicks "kicks" Total "Notifications to the device, by ballonet's console.";
     Interrupts "interrupts" Total "Interrupts of the balloon, by ballonet's console.";
-    InflateRate "inflate_rate" Rate "Memory that the balloon took in a second, since the sample before.";
-    DeflateRate "deflate_rate" Rate "Memory that the balloon gave back in a second, since the sample before.";
+    InflateRate "inflate_rate" Rate "Memory inflated per second, since the previous sample.";
+    DeflateRate "deflate_rate" Rate "Memory deflated per second, since the previous sample.";
 }
 
 const COUNT: usize = Figure::ALL.len();
@@ -99,7 +99,7 @@ impl Sample {
         self.get(Figure::StatAvailable).or_else(|| self.get(Figure::StatFree))
     }
 
-    /// Sets both rates, from the sample before.
+    /// Sets both rates, from the previous sample.
     pub(crate) fn set_rates(&mut self, before: &Self) {
         let (Some(old), Some(new)) = (before.get(Figure::Actual), self.get(Figure::Actual)) else { return };
         let seconds = self.at - before.at;

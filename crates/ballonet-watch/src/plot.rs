@@ -107,7 +107,7 @@ fn guest_panel(track: &Track) -> Panel {
     Panel {
         title: track.name.clone(),
         layers: layers.into_iter().filter(|layer| !layer.points.is_empty()).collect(),
-        // Reports come all the time, and host memory shows their effect.
+        // Reports are frequent, and host memory shows their effect.
         events: track
             .marks
             .iter()
@@ -139,7 +139,7 @@ pub(crate) fn stacked(tracks: &[Track]) -> Vec<Layer> {
     layers
 }
 
-/// A guest's host memory at a moment, by the sample before it; 0 before the first sample.
+/// A guest's host memory at a moment, by the previous sample; 0 before the first sample.
 fn latest(track: &Track, at: f64) -> u64 {
     // Guests of one round are sampled one after the other: half a second counts as the same moment.
     let before = track.samples.partition_point(|sample| sample.at <= at + 0.5);

@@ -1,8 +1,8 @@
 //! Decides the targets of several guests within a budget of host memory. No I/O.
 //!
-//! Each guest gets what it uses and an equal share of the rest. A target rises only as far as the budget allows
-//! beside what all others may use *now*: a guest gets memory only after another's balloon has taken it. So once the
-//! sum of what guests may use is within the budget, it stays there.
+//! Each guest gets what it uses and an equal share of the rest. A target rises only into budget that no other guest may
+//! use *now*: a guest gets memory only after another's balloon has taken it. So once the sum of what guests may use is
+//! within the budget, it stays there.
 
 use crate::host::HostState;
 
@@ -71,7 +71,7 @@ pub(crate) fn decide(limits: Limits, host: HostState, guests: &[Seen]) -> Vec<u6
     targets
 }
 
-/// The budget, less what is missing of the host's reserve.
+/// The budget, minus what is missing from the host's reserve.
 fn budget(limits: Limits, host: HostState, guests: &[Seen]) -> u64 {
     let missing = host.available.map_or(0, |available| limits.reserve.saturating_sub(available));
     match missing {

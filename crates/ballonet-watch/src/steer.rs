@@ -29,8 +29,8 @@ struct Need {
 }
 
 impl Need {
-    /// Bytes in use. Total and available memory are of one moment. The overhead is what the balloon leaves less the
-    /// total, taken while the balloon does not move.
+    /// Bytes in use. Total and available memory are from one sample. The overhead is what the balloon leaves minus the
+    /// total, taken while the balloon is at rest.
     fn of(&mut self, sample: &Sample) -> Option<u64> {
         let (time, actual) = (sample.get(Figure::StatTime)?, sample.get(Figure::Actual)?);
         let (total, available) = (sample.get(Figure::StatTotal)?, sample.available()?);

@@ -1,4 +1,4 @@
-//! Zero pages as loaders lay them out, and as nobody should.
+//! Zero pages as loaders lay them out, and as no loader should.
 
 use super::*;
 use crate::boot::MemoryImage;

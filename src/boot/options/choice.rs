@@ -80,13 +80,13 @@ choices! {
     HotplugChoice {
         /// With the waits that PCI Express requires.
         On = "on",
-        /// Without waits for hands, power and links: virtual machines need none.
+        /// Without waits for the user, power and links: virtual machines need none.
         Prompt = "prompt",
         /// Not at all.
         Off = "off",
     }
 
-    /// What becomes of ballooned memory when the machine is switched off.
+    /// What happens to ballooned memory when the machine is switched off.
     PoweroffChoice {
         /// The host keeps it.
         Keep = "keep",
@@ -94,7 +94,7 @@ choices! {
         Deflate = "deflate",
     }
 
-    /// What the log on the serial line looks like.
+    /// The format of the log on the serial line.
     LogFormat {
         /// Lines for people.
         Text = "text",
@@ -104,7 +104,7 @@ choices! {
 
     /// The version of the Test Anything Protocol that `mode=check` writes.
     TapVersion {
-        /// What most readers take; Perl's `prove` refuses any later one.
+        /// The one that most readers accept; Perl's `prove` refuses any later one.
         V13 = "13",
         /// The latest.
         V14 = "14",

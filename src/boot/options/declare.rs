@@ -1,4 +1,4 @@
-//! The macros that make types of declarations: the options of `table`, and the choices of `choice`.
+//! The macros that turn declarations into types: the options of `table`, and the choices of `choice`.
 
 /// Declares the options, a row each: `field: Form = default, "key", "help";`.
 ///
@@ -32,7 +32,7 @@ macro_rules! options {
                 match self { $(Self::$field => $help,)+ }
             }
 
-            /// Whether it may be given several times, and each counts.
+            /// Whether it may be repeated and every occurrence counts.
             pub(super) const fn repeats(self) -> bool {
                 match self { $(Self::$field => <$form as Form<'static>>::REPEATS,)+ }
             }
@@ -66,7 +66,7 @@ macro_rules! options {
                 match key { $(Key::$field => <$form as Form<'a>>::write(self.$field, f),)+ }
             }
 
-            /// Whether `key` has the value that it has if it is not given.
+            /// Whether `key` has its default value.
             fn is_default(&self, key: Key) -> bool {
                 let default = Self::default();
                 match key { $(Key::$field => self.$field == default.$field,)+ }

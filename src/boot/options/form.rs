@@ -48,7 +48,7 @@ impl Valid {
 /// Why a value, or an item in it, is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueError<'a> {
-    /// The option takes no such value.
+    /// The option has no such value.
     Invalid(&'a [u8]),
     /// It is not a size.
     Size(SizeError<'a>),
@@ -63,19 +63,19 @@ pub enum ValueError<'a> {
 /// Gets the errors in a value.
 pub(super) type Complain<'c, 'a> = &'c mut dyn FnMut(ValueError<'a>);
 
-/// A form of values. An option without a value has `None`, of which `write` writes nothing where there is no word for it.
+/// A form of values. An option without a value has `None`; `write` writes nothing for it unless there is a word for it.
 pub(crate) trait Form<'a> {
     /// What is read.
     type Value: Copy + PartialEq + fmt::Debug;
     /// What can be read.
     const VALID: Valid;
-    /// Whether the key may be given several times, and each counts.
+    /// Whether the key may be repeated and every occurrence counts.
     const REPEATS: bool = false;
 
     /// Reads a value. Errors go to `complain`; `None` if no value is left.
     fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<Self::Value>;
 
-    /// The value of a key that has `old` and is given once more: the last one holds, unless each counts.
+    /// The value of a repeated key that had `old`: the last one holds, unless every occurrence counts.
     fn add(_old: Self::Value, new: Self::Value, _value: &'a [u8], _complain: Complain<'_, 'a>) -> Self::Value {
         new
     }
@@ -84,7 +84,7 @@ pub(crate) trait Form<'a> {
     fn write(value: Self::Value, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
-/// Passes a value on; complains of one that there is not.
+/// Passes a value on; complains if there is none.
 fn valid<'a, T>(read: Option<T>, value: &'a [u8], complain: Complain<'_, 'a>) -> Option<T> {
     if read.is_none() {
         complain(ValueError::Invalid(value));
@@ -270,7 +270,7 @@ impl<'a> Form<'a> for Shape {
 /// The most CPUs that run, or `all` (`None`).
 pub(crate) struct CpuLimit;
 
-/// The most CPUs that can be asked for, and that the kernel has addresses for.
+/// The most CPUs that can be requested, and that the kernel has addresses for.
 pub(crate) const MOST_CPUS: u32 = 4096;
 
 impl<'a> Form<'a> for CpuLimit {
@@ -389,7 +389,7 @@ impl<'a> Form<'a> for HostActions {
 pub(crate) struct DeviceName;
 
 impl DeviceName {
-    /// What the option means if it is not given.
+    /// The default.
     pub(super) const BALLOON: &'static str = "balloon";
 
     fn nth(place: usize) -> Option<&'static str> {
@@ -436,7 +436,7 @@ impl<'a> Form<'a> for MmioForm {
         old
     }
 
-    /// As the words of a command line, the key of the first being written already.
+    /// Writes the devices as words of a command line, whose first key has already been written.
     fn write(value: MmioArguments, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         value.iter().enumerate().try_for_each(|(place, device)| {
             let key = if place == 0 { "" } else { " virtio_mmio.device=" };

@@ -1,4 +1,5 @@
-//! Virtio-mmio devices on the command line, as Linux takes them: `virtio_mmio.device=SIZE@BASE:IRQ[:ID]`, once each.
+//! Virtio-mmio devices on the command line, in Linux's syntax: `virtio_mmio.device=SIZE@BASE:IRQ[:ID]`, once per
+//! device.
 
 use core::fmt;
 
@@ -6,14 +7,14 @@ use derive_more::Display;
 
 use super::quote::Quoted;
 
-/// A device, as the command line has it.
+/// A device, as the command line describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MmioArgument {
     /// Size of its window in bytes.
     pub(crate) size: u64,
     /// Physical address of its registers.
     pub(crate) base: u64,
-    /// The interrupt that it raises: below 16 an ISA interrupt, as on every PC.
+    /// Its interrupt: below 16 an ISA IRQ.
     pub(crate) irq: u32,
     /// A number for people; nothing depends on it.
     id: Option<u32>,
@@ -28,14 +29,14 @@ pub(crate) struct MmioArguments {
 /// The part of a device's argument that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum MmioError<'a> {
-    /// There is no `@`, or no `:` behind it.
+    /// There is no `@`, or no `:` after it.
     #[display("{} is not SIZE@BASE:IRQ or SIZE@BASE:IRQ:ID", Quoted(_0))]
     Form(&'a [u8]),
     /// The size.
     #[display("invalid size {}; valid: a number other than 0, also with K, M or G", Quoted(_0))]
     Size(&'a [u8]),
     /// The base address.
-    #[display("invalid base address {}; valid: a number, as 0xfeb00e00, that the size can be added to", Quoted(_0))]
+    #[display("invalid base address {}; valid: a number such as 0xfeb00e00, with room for the size", Quoted(_0))]
     Base(&'a [u8]),
     /// The interrupt.
     #[display("invalid interrupt {}; valid: a decimal number", Quoted(_0))]
@@ -44,12 +45,12 @@ pub enum MmioError<'a> {
     #[display("invalid ID {}; valid: a decimal number", Quoted(_0))]
     Id(&'a [u8]),
     /// There are more devices than are kept.
-    #[display("{} is left out: at most {} devices are taken", Quoted(_0), MmioArguments::MOST)]
+    #[display("{} is left out: at most {} devices", Quoted(_0), MmioArguments::MOST)]
     TooMany(&'a [u8]),
 }
 
 impl MmioArguments {
-    /// The most devices that are kept. QEMU's microvm has 24 places for them.
+    /// The most devices that are kept. QEMU's microvm has 24 slots for them.
     pub(crate) const MOST: usize = 32;
 
     /// None.
@@ -100,13 +101,13 @@ impl MmioArgument {
     }
 }
 
-/// What is before and behind the first `separator`.
+/// What is before and after the first `separator`.
 fn split(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let mut halves = bytes.splitn(2, |byte| *byte == separator);
     Some((halves.next()?, halves.next()?))
 }
 
-/// A decimal number of digits alone.
+/// A decimal number, digits only.
 fn decimal(bytes: &[u8]) -> Option<u32> {
     u32::try_from(digits(bytes, 10)?).ok()
 }
@@ -119,7 +120,7 @@ fn number(bytes: &[u8]) -> Option<u64> {
     }
 }
 
-/// The same with a unit behind it.
+/// The same, followed by a unit.
 fn number_with_unit(bytes: &[u8]) -> Option<u64> {
     let (&last, rest) = bytes.split_last()?;
     let shift = match last {
@@ -179,7 +180,7 @@ mod tests {
         }
         assert_eq!(
             MmioError::Base(b"c0001000").to_string(),
-            "invalid base address `c0001000`; valid: a number, as 0xfeb00e00, that the size can be added to"
+            "invalid base address `c0001000`; valid: a number such as 0xfeb00e00, with room for the size"
         );
     }
 

@@ -3,8 +3,8 @@
 //! [`table`](self) declares each option once: its field, form, default, key and help. The parser, the writer ([`Display`]),
 //! the errors, `help options` at the console and docs/options.md follow from that declaration.
 //!
-//! An unknown key or value is reported with the valid ones, and the default stays, so that a slip of the pen never keeps
-//! a machine from booting. Values may hold any bytes but spaces; there is no quoting.
+//! An unknown key or value is reported with the valid ones, and the default stays, so that a typo never keeps a machine
+//! from booting. Values may hold any bytes but spaces; there is no quoting.
 //!
 //! [`Display`]: core::fmt::Display
 
@@ -55,8 +55,8 @@ impl<'a> KernelOptions<'a> {
         options
     }
 
-    /// The invalid word in `line` that ends the run, where a warning would go unread: in a mode that ends by itself, and
-    /// where the misspelt word may be the mode.
+    /// The invalid word in `line` that ends the run, if a warning would go unread: in a mode that ends by itself, and
+    /// if the misspelt word may be the mode.
     pub(crate) fn refusal(line: &'a [u8]) -> Option<Warning<'a>> {
         let (mut first, mut of_mode) = (None, None);
         let options = Self::parse(line, &mut |warning| match warning {

@@ -23,19 +23,19 @@ options! {
     mode: Choice<Mode> = Mode::Serve, "mode",
         "runs the balloon; tests the device; or measures what a request costs and how fast memory moves. The last two end by themselves";
     irq: Auto<InterruptMode> = None, "irq",
-        "forces a step of the interrupt ladder";
+        "forces one kind of interrupts; `auto` takes the first that works, in this order";
     transport: Auto<TransportKind> = None, "transport",
         "virtio-pci interface; `auto` takes the modern one where the device has it";
     access: Choice<AccessChoice> = AccessChoice::Auto, "access",
         "how a modern device's registers are reached: mapped if possible, or all through the window in its configuration space (virtio 1.4, 4.1.4.9)";
     ring: Auto<RingFormat> = None, "ring",
-        "format of the queues; `auto` takes packed ones where the device offers them (`packed=on` in QEMU)";
+        "format of the queues; `auto` takes packed where the device offers it (`packed=on` in QEMU)";
     declined_features: DeclinedFeatures = 0, "features",
-        "virtio features not to accept: `-event_idx`, `-stats_vq`";
+        "virtio features not to accept, such as `-event_idx`";
     queue_size: QueueSize = Options::QUEUE_SIZE, "queue-size",
-        "largest queue to make; a legacy device keeps its own size";
+        "largest size of a queue; a legacy device's queues keep their own";
     request: Shape = None, "request",
-        "frame numbers a descriptor, and descriptors a request. `auto`: `256x2`, a whole 2 MiB, if a trial shows that the device reads several descriptors, else `256x1`. Requests of several descriptors are chains, or go through indirect tables where a queue has too few descriptors for all of them";
+        "frame numbers per descriptor, and descriptors per request. `auto`: `256x2`, a whole 2 MiB, if a trial shows that the device reads several descriptors, else `256x1`. Several descriptors form a chain, or an indirect table where the queue is too small for chains";
     report_age: Milliseconds = ReportPolicy::default().age / MILLISECOND, "report-age",
         "how long memory must be free before it is reported to the host";
     report_threshold: Size = ReportPolicy::default().threshold * FRAME_SIZE, "report-threshold",
@@ -45,25 +45,25 @@ options! {
     oom_cooldown: Milliseconds = OomPolicy::default().cooldown / MILLISECOND, "oom-cooldown",
         "how long the balloon stays below the host's target after the guest reclaimed memory from it (`deflate_on_oom`); up to 64 times as long if memory keeps running out";
     poison: FillByte = None, "poison",
-        "the fill value of free memory. The host learns it (`page_poison`); memory is filled when it returns from the host and before it is reported. QEMU discards reported memory only for `0x00`. `off`: free memory is not filled, and the feature is declined";
+        "the fill value of free memory. The host is told the value (`page_poison`); memory is filled when it returns from the host and before it is reported. QEMU discards reported memory only with `0x00`. `off`: free memory is not filled, and the feature is declined";
     work: Program = None, "work",
-        "runs a program that uses SIZE of memory and verifies a pattern in it: allocates and frees all of it in turns; keeps it; allocates and frees random pieces; or allocates, verifies and ends";
+        "runs a program that uses SIZE of memory and verifies a pattern in it: it allocates all of it and frees it, repeatedly; keeps it; allocates and frees random pieces; or allocates, verifies and ends";
     cpus: CpuLimit = None, "cpus",
-        "the most CPUs to start, of those that the machine has (`CPUS=` of `run.sh` sets how many)";
+        "the most CPUs to start (`CPUS=` of `run.sh` sets how many the machine has)";
     affinity: Choice<AffinityChoice> = AffinityChoice::Spread, "affinity",
-        "message-signalled interrupts are spread evenly over all CPUs, or all go to the boot CPU, whose main loop does the work that follows: then no other CPU has to wake it. `mode=check` uses only the boot CPU";
+        "where message-signalled interrupts go: spread evenly over all CPUs, or all to the boot CPU, whose main loop does the work; then no other CPU has to wake it. `mode=check` uses only the boot CPU";
     hotplug: Choice<HotplugChoice> = HotplugChoice::On, "hotplug",
         "hot-plug slots: served with the waits that PCI Express requires (5 s after the button is pressed, 1 s for power to drain), served without them (safe in virtual machines), or left alone";
     poweroff: Choice<PoweroffChoice> = PoweroffChoice::Keep, "poweroff",
-        "ballooned memory when the machine is switched off: the host keeps it, or the balloon deflates first, for at most 5 s";
+        "what happens to ballooned memory at power-off: the host keeps it, or the balloon deflates first, for at most 5 s";
     checks: Checks = None, "checks",
         "which checks `mode=check` runs; all if not given";
     device: DeviceName = DeviceName::BALLOON, "device",
-        "which virtio devices `mode=check` tests: those of a type, or one by its address, on PCI (`transport=legacy`: by the legacy interface) or MMIO. Whatever is written outside of the guest is said first";
+        "which virtio devices `mode=check` tests: all of a type, or one by its address, on PCI (`transport=legacy`: by the legacy interface) or MMIO. The log first says what the checks write outside the guest";
     writes: Switch = false, "writes",
         "lets `mode=check` write sectors of block devices; it puts back what was there, unless the machine stops meanwhile";
     host: HostActions = HostActions::NONE, "host",
-        "what the host does when a check of `mode=check` asks for it by a `host` event: `ballonet-check` says so where it can. Without it these checks are skipped";
+        "the actions that the host performs when a check of `mode=check` requests them by a `host` event; set by `ballonet-check`. Without it these checks are skipped";
     tap: Choice<TapVersion> = TapVersion::V13, "tap",
         "version of TAP that `mode=check` writes; Perl's `prove` refuses 14";
     log: Choice<LogFormat> = LogFormat::Text, "log",
@@ -73,9 +73,9 @@ options! {
     screen: Choice<ScreenChoice> = ScreenChoice::Auto, "screen",
         "whether the screen is used, if there is one";
     mmio_devices: MmioForm = MmioArguments::new(), "virtio_mmio.device",
-        "a virtio-mmio device, in the syntax of Linux: size of its window (with K, M or G), address, interrupt (edge-triggered and active high), and a number that is ignored. One that ACPI declares at the same address is taken as ACPI has it";
+        "a virtio-mmio device, in the syntax of Linux: size of its window (with K, M or G), address, interrupt (edge-triggered and active high), and a number that is ignored. If ACPI declares a device at the same address, ACPI's description holds";
     verbose: Switch = false, "verbose",
-        "more in the boot log: the memory map, ACPI tables, BARs and capabilities. In a virtual machine the first two are otherwise only on the screen and in what `log` prints";
+        "a longer boot log: the memory map, ACPI tables, BARs and capabilities. In a virtual machine the first two are otherwise only on the screen and in the output of `log`";
     test: TestName = None, "test",
         "in the image with the kernel's own tests: runs one test";
     list: Switch = false, "list",
@@ -84,7 +84,7 @@ options! {
 
 impl Key {
     /// The key that `word` names.
-    pub fn named(word: &[u8]) -> Option<Self> {
+    pub(crate) fn named(word: &[u8]) -> Option<Self> {
         Self::ALL.iter().copied().find(|key| key.word().as_bytes() == word)
     }
 }
@@ -108,7 +108,7 @@ impl fmt::Display for Value<'_, '_> {
 }
 
 impl<'a> KernelOptions<'a> {
-    /// The value of `key`, as it is typed; empty if the option is not given and no word says so.
+    /// The value of `key`, as it is typed; empty if the option is not given and has no word for that.
     pub fn value(&self, key: Key) -> impl fmt::Display {
         Value { options: self, key }
     }

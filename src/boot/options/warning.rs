@@ -27,11 +27,11 @@ pub enum Warning<'a> {
     Repeated(Key),
 }
 
-/// The valid words, with commas between them: the one that was probably meant first.
+/// The valid words, separated by commas: the one that was probably meant first.
 struct Valid<'w, I> {
     words: I,
     typed: &'w [u8],
-    /// What is valid beside the words.
+    /// The valid values that are not words.
     others: &'static str,
 }
 

@@ -11,9 +11,9 @@ events! {
     /// A balloon's driver is ready.
     "ready" => Ready<'e> {
         name: &'e str, "the balloon";
-        device: &'e dyn fmt::Display, "its PCI address";
+        device: &'e dyn fmt::Display, "its address, on PCI or MMIO";
         irq: &'e str, "`msix`, `msix-shared`, `intx` or `poll`";
-        transport: &'e str, "`modern` or `legacy`";
+        transport: &'e str, "`modern`, `legacy`, `mmio` or `mmio-legacy`";
         ring: &'e str, "`split` or `packed`";
         features: &'e [&'e str], "the negotiated virtio features that have a name";
         target: Bytes, "the size that the host asks for";
@@ -65,7 +65,7 @@ events! {
     /// How the driver sends frames to the host has changed.
     "strategy" => Strategy<'e> {
         name: &'e str, "the balloon";
-        request: &'e dyn fmt::Display, "frame numbers per descriptor, times descriptors per request";
+        request: &'e dyn fmt::Display, "frame numbers per descriptor, `x`, descriptors per request";
         chains: &'e str, "whether the device reads requests of several descriptors";
         path: &'e str, "`direct`, or `report-first`";
         report_first: Option<MibPerSecond>, "the rate measured with reporting first";
@@ -109,7 +109,7 @@ events! {
         deflating: Bytes, "in flight from the host";
         reporting: Bytes, "in flight as reports";
         answers: u64, "requests that it returned before";
-        message: &'e str, "the same for people, with the usual causes";
+        message: &'e str, "the same as text, with the usual causes";
     }
 
     /// A silent device returns requests again.
@@ -120,7 +120,7 @@ events! {
     /// A balloon's device is gone, or was given up.
     "removed" => Removed<'e> {
         name: &'e str, "the balloon";
-        device: &'e dyn fmt::Display, "its PCI address";
+        device: &'e dyn fmt::Display, "its address, on PCI or MMIO";
         ballooned: Bytes, "memory that stays with the host until another balloon adopts it";
     }
 }

@@ -14,12 +14,12 @@ events! {
         message: &'e dyn fmt::Display, "the line";
     }
 
-    /// A clock is taken: at the start, and once more when its rate is known better. Times in `ms` go on from where they are.
+    /// The clock's source was chosen, or its rate refined. Times in `ms` continue without a jump.
     "clock" => Clock<'e> {
         source: &'e str, "where its rate comes from: `kvmclock`, `hyper-v`, `cpuid-0x15`, `cpuid-0x40000010`, `pm-timer`, `hpet`, `pit`, `cpuid-0x16` or `guess`";
         certainty: &'e str, "`told`, `measured`, or `guessed`";
-        hz: u64, "ticks of the TSC a second";
-        ppm: Option<u32>, "how far that may be off, in parts per million, where it was measured";
+        hz: u64, "TSC ticks per second";
+        ppm: Option<u32>, "the error bound in parts per million, if the rate was measured";
     }
 
     /// Lines were dropped: the reader of the serial line had stopped.
@@ -50,7 +50,7 @@ events! {
         interrupted: Hex, "the address of the code that the last one interrupted";
     }
 
-    /// The cause of the following fault, if the machine knows it.
+    /// The cause of the fault that follows, if the kernel knows it.
     "cause" => Cause<'e> {
         message: &'e dyn fmt::Display, "the cause";
     }

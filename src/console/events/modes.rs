@@ -30,17 +30,17 @@ events! {
         trouble: Option<&'e str>, "why the tester could not check";
     }
 
-    /// A check asks the host to do something that `host=` on the command line says it does.
+    /// A check requests an action of the host, one of those in `host=` on the command line.
     "host" => Host<'e> {
-        action: &'e str, "`target`: nothing but what `target` says; `statistics`: to ask the device for statistics, until the check ends; `pause`: to pause the virtual machine, and let it run on; `restore`: to save its state, and go on from that in a new process";
+        action: &'e str, "`target`: only set the target; `statistics`: ask the device for statistics, until the check ends; `pause`: pause the virtual machine, and resume it; `restore`: save its state, and continue from that in a new process";
         device: &'e dyn fmt::Display, "the balloon's address, on PCI or MMIO";
-        target: Bytes, "the balloon's size that the host then asks for, by which the check learns that the action is done";
+        target: Bytes, "the balloon's size that the host must then request, which tells the check that the action is done";
     }
 
     /// The end of `mode=check`.
     "checks" => Checks<'e> {
         ok: bool, "whether every device passed every MUST";
-        passed: u32, "checks passed, hostile ones that the device survived among them";
+        passed: u32, "checks passed, including hostile ones that the device survived";
         refused: u32, "hostile checks that the device refused";
         needed_reset: u32, "hostile checks after which the device asked for a reset, and recovered";
         failed: u32, "checks of a MUST failed";

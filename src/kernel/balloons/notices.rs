@@ -44,7 +44,10 @@ pub(super) fn removed(name: &str, function: Bdf, orphans: u64, actual: u64) {
     match orphans {
         0 if actual == 0 => info!("{name}: balloon at {function} was removed"),
         0 => info!("{name}: balloon at {function} is gone; its {} MiB are the guest's again", actual / 256),
-        left => info!("{name}: balloon at {function} is gone; the next one asks for its {} MiB", left / 256),
+        left => info!(
+            "{name}: balloon at {function} is gone; its {} MiB stay with the host until the next balloon",
+            left / 256
+        ),
     }
 }
 
@@ -91,7 +94,7 @@ fn reset_in_words(name: &str, report: &ResetReport) {
         return;
     }
     let why = match report.reason {
-        ResetReason::NeedsReset => "since it needed that",
+        ResetReason::NeedsReset => "since it had set DEVICE_NEEDS_RESET",
         ResetReason::Asked => "as asked",
         ResetReason::Unanswered => "since it did not return a request of several descriptors",
         other => other.into(),

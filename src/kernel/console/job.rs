@@ -228,7 +228,7 @@ fn report_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>)
         Some(reason) => {
             let (taken, wanted) = (taken >> 10, wanted >> 10);
             serial::line(format_args!(
-                "{} KiB are held, of {wanted} KiB wanted only {taken} KiB more: {reason}",
+                "{} KiB are held; of {wanted} KiB requested only {taken} KiB were added: {reason}",
                 bytes >> 10
             ));
         }

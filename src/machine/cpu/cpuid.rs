@@ -1,4 +1,4 @@
-//! What the CPU can do, asked once, and the control bits that depend on it.
+//! The CPU's features, read once, and the control bits that depend on them.
 
 use core::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
 
@@ -17,7 +17,7 @@ pub(crate) struct Features {
     pub tsc_deadline: bool,
     /// Machine checks are reported through vector 18.
     pub machine_check: bool,
-    /// What they are about is in banks of MSRs.
+    /// Their details are in banks of MSRs.
     pub machine_check_banks: bool,
     /// Page attribute table.
     pub pat: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// Asks CPUID.
+    /// Reads CPUID.
     pub(crate) fn detect() -> Self {
         let basic = __cpuid(1);
         let most_extended = __cpuid(0x8000_0000).eax;
@@ -54,11 +54,11 @@ impl Features {
 /// `MXCSR` as after a reset: all exceptions masked, rounded to nearest.
 const MXCSR: u32 = 0x1F80;
 
-/// Turns on what the entry code could not know to exist, NX and machine checks, and sets floating point to what
+/// Turns on NX and machine checks, which the entry code cannot assume, and sets floating point to the state that
 /// compiled code relies on, whatever firmware left.
 pub(crate) fn enable(features: &Features) {
     if features.nx {
-        // SAFETY: the CPU has NX, and no page table in use sets the bit that now gets its meaning.
+        // SAFETY: the CPU has NX, and no page table in use has the bit set whose meaning changes.
         unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
     }
     if features.machine_check {
@@ -84,23 +84,23 @@ pub(crate) fn brand() -> [u8; 48] {
     name
 }
 
-/// A leaf's answer, of its first subleaf: EAX, EBX, ECX, EDX.
+/// A leaf's first subleaf: EAX, EBX, ECX, EDX.
 pub(crate) fn leaf(number: u32) -> [u32; 4] {
     let CpuidResult { eax, ebx, ecx, edx } = __cpuid_count(number, 0);
     [eax, ebx, ecx, edx]
 }
 
-/// Whether there is a local APIC that is on.
+/// Whether there is an enabled local APIC.
 pub(crate) fn has_local_apic() -> bool {
     __cpuid(1).edx & 1 << 9 != 0
 }
 
-/// Whether this is a virtual machine, as far as CPUID says so.
+/// Whether CPUID says that this is a virtual machine.
 pub(crate) fn has_hypervisor() -> bool {
     __cpuid(1).ecx & 1 << 31 != 0
 }
 
-/// Stops this CPU for good.
+/// Stops this CPU permanently.
 pub(crate) fn halt() -> ! {
     x86_64::instructions::interrupts::disable();
     loop {

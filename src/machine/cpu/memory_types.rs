@@ -1,5 +1,5 @@
-//! What kind of memory the CPU takes an address for: the MTRRs, which are firmware's and stay as they are, and the PAT,
-//! of which the kernel needs two entries (SDM vol. 3, 13.11 and 13.12).
+//! Memory types: the MTRRs, which stay as firmware set them, and the PAT, of which the kernel needs two entries (SDM
+//! vol. 3, 13.11 and 13.12).
 
 use derive_more::Display;
 use x86_64::instructions::tlb;
@@ -7,19 +7,19 @@ use x86_64::instructions::tlb;
 use crate::machine::cpu::cpuid::Features;
 use crate::machine::cpu::msr;
 
-/// A memory type, by the number that MTRRs and the PAT have for it (SDM vol. 3, table 13-8).
+/// A memory type, with its encoding in MTRRs and the PAT (SDM vol. 3, table 13-8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub(crate) enum MemoryType {
     /// Each access goes to the bus, in order.
     #[display("uncached")]
     Uncached,
-    /// Writes are gathered.
+    /// Writes are combined.
     #[display("write-combining")]
     WriteCombining,
     /// Writes go to memory at once.
     #[display("write-through")]
     WriteThrough,
-    /// Reads are cached only.
+    /// Only reads are cached.
     #[display("write-protected")]
     WriteProtected,
     /// The type that memory must have.
@@ -28,7 +28,7 @@ pub(crate) enum MemoryType {
 }
 
 impl MemoryType {
-    /// What a number stands for; reserved ones are taken for the type that is always safe.
+    /// The type of an encoding; reserved ones count as uncached, which is always safe.
     const fn of(number: u8) -> Self {
         match number {
             1 => Self::WriteCombining,
@@ -39,7 +39,7 @@ impl MemoryType {
         }
     }
 
-    /// What holds where two ranges overlap (SDM vol. 3, 13.11.4.1).
+    /// The type where two ranges overlap (SDM vol. 3, 13.11.4.1).
     const fn overlapping(self, other: Self) -> Self {
         match (self, other) {
             (Self::WriteBack, Self::WriteThrough | Self::WriteBack) => other,
@@ -67,8 +67,8 @@ struct Range {
 }
 
 impl Range {
-    /// The range of a base and a mask register; `None` if it is not in use. Masks that are not contiguous, which
-    /// firmware does not make, are taken for the smallest block that they leave.
+    /// The range of a base and a mask register; `None` if it is not in use. A non-contiguous mask, which firmware does
+    /// not use, is read as that of its smallest block.
     fn of(base: u64, mask: u64, physical_bits: u8) -> Option<Self> {
         let addresses = (1 << physical_bits) - 1;
         let bits = (mask & addresses) >> 12;
@@ -79,7 +79,7 @@ impl Range {
     }
 }
 
-/// What the MTRRs say of addresses from 1 MiB on.
+/// The memory types that the MTRRs give to addresses from 1 MiB on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mtrrs {
     default: MemoryType,
@@ -87,7 +87,7 @@ pub(crate) struct Mtrrs {
 }
 
 impl Mtrrs {
-    /// Reads them; `None` where the CPU has none, or not all that it says.
+    /// Reads them; `None` if the CPU has none, or lacks some that it announces.
     pub(crate) fn read(features: &Features) -> Option<Self> {
         if !features.mtrr {
             return None;
@@ -106,7 +106,7 @@ impl Mtrrs {
         Some(Self { default, ranges })
     }
 
-    /// The type of what no range covers.
+    /// The type of addresses that no range covers.
     pub(crate) fn default_type(&self) -> MemoryType {
         self.default
     }
@@ -116,9 +116,9 @@ impl Mtrrs {
         covering.map(|range| range.kind).reduce(MemoryType::overlapping).unwrap_or(self.default)
     }
 
-    /// The first part of `start..end` that is not write-back: where it begins, and what it is.
+    /// The first part of `start..end` that is not write-back: its start and type.
     pub(crate) fn first_slow(&self, start: u64, end: u64) -> Option<(u64, MemoryType)> {
-        // Types change where ranges begin and end, nowhere else.
+        // Types change only where ranges begin or end.
         let borders = self.ranges.iter().flatten().flat_map(|range| [range.start, range.end]);
         let points = borders.filter(|point| (start + 1..end).contains(point)).chain([start]);
         points
@@ -128,13 +128,13 @@ impl Mtrrs {
     }
 }
 
-/// `IA32_PAT`, the page attribute table (SDM vol. 3, 13.12.2): an entry a byte, by the PAT, PCD and PWT bits of a page.
+/// `IA32_PAT`, the page attribute table (SDM vol. 3, 13.12.2): a byte per entry, indexed by a page's PAT, PCD and PWT.
 const PAT: u32 = 0x277;
 
-/// As after a reset, but that entry 1 combines writes: WB, WC, UC-, UC, and then WB, WT, UC-, UC.
+/// As after a reset, except that entry 1 is write-combining: WB, WC, UC-, UC, then WB, WT, UC-, UC.
 pub(crate) const PAGE_ATTRIBUTES: u64 = 0x0007_0406_0007_0106;
 
-/// The entries that pages have chosen before the table is set: 0 for memory, 3 (PWT and PCD) for registers.
+/// The entries that pages use before the table is set: 0 for memory, 3 (PWT and PCD) for registers.
 const IN_USE: u64 = 0xFF | 0xFF << 24;
 
 /// Whether pages in use change their type when the table does.
@@ -152,13 +152,13 @@ pub(crate) fn set_pat(features: &Features) -> bool {
     let changes_pages = changes_pages(table);
     let write_back = || {
         if changes_pages {
-            // SAFETY: writing the caches back changes nothing in memory that any CPU could see.
+            // SAFETY: writing back the caches changes nothing that any CPU could see.
             unsafe { core::arch::asm!("wbinvd", options(nostack, preserves_flags)) };
         }
     };
     write_back();
-    // SAFETY: the table gives the pages in use the types that they are meant to have. If it did not, caches are written
-    // back and translations forgotten around the change (SDM vol. 3, 13.12.4).
+    // SAFETY: the table gives the pages in use their intended types. Where it did not before, caches are written back
+    // and the TLB is flushed around the change (SDM vol. 3, 13.12.4).
     unsafe { msr::write(PAT, PAGE_ATTRIBUTES) };
     write_back();
     if changes_pages {
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_hole_below_4_gib_is_found_and_memory_is_not() {
-        // As SeaBIOS sets them: write-back, but for the hole.
+        // As SeaBIOS sets them: write-back except the hole.
         let all = mtrrs(MemoryType::WriteBack, &[(3 * GIB, mask(GIB))]);
         assert_eq!(all.first_slow(0x10_0000, 3 * GIB), None);
         assert_eq!(all.first_slow(4 * GIB, 512 * GIB), None);
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn memory_that_firmware_forgot_is_found() {
-        // 4 GiB of memory, of which the MTRRs cover the first 3 and a half only.
+        // 4 GiB of memory, of which the MTRRs cover only the first 3.5.
         let all =
             mtrrs(MemoryType::Uncached, &[(6, mask(2 * GIB)), (2 * GIB + 6, mask(GIB)), (3 * GIB + 6, mask(GIB / 2))]);
         assert_eq!(all.first_slow(0x10_0000, 3 * GIB + GIB / 2), None);

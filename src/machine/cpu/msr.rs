@@ -1,5 +1,5 @@
-//! Optional model-specific registers. A CPU or hypervisor may lack one even if CPUID promises it; accessing it is then
-//! a general protection fault (SDM vol. 2, RDMSR), which this module turns into an error.
+//! Optional model-specific registers. A CPU or hypervisor may lack one even if CPUID announces it; an access then
+//! raises a general protection fault (SDM vol. 2, RDMSR), which this module turns into an error.
 //!
 //! The two instructions are at known addresses, in functions of their own; on a fault there the trap handler resumes at
 //! the function's failure path.
@@ -53,22 +53,22 @@ global_asm!(
 /// Reads register `number`; `None` if there is none, or it cannot be read. The trap handler is in place.
 pub(crate) fn read(number: u32) -> Option<u64> {
     let mut value = 0;
-    // SAFETY: reading a register has no effect but the fault, which `survive` sends on to the end of the function, with
-    // the stack as it was; the value is a local variable.
+    // SAFETY: reading a register has no effect except the fault, after which `survive` resumes at the end of the
+    // function with the stack unchanged; the value is a local variable.
     let done = unsafe { ballonet_read_msr(number, &raw mut value) };
     (done == 1).then_some(value)
 }
 
-/// Writes register `number`. Returns whether it took the value: `false` if there is none, or it cannot be this value.
+/// Writes register `number`. Returns whether it accepted the value: `false` if it does not exist or rejects the value.
 ///
 /// # Safety
-/// This value must not break what Rust assumes of the machine.
+/// The value must not break what Rust assumes about the machine.
 pub(crate) unsafe fn write(number: u32, value: u64) -> bool {
     // SAFETY: the caller's promise; the fault is as for `read`.
     unsafe { ballonet_write_msr(number, value) == 1 }
 }
 
-/// If the fault is theirs, makes the function above return failure. Returns whether it was.
+/// If the fault is from one of the two instructions, makes its function return failure. Returns whether it was.
 pub(crate) fn survive(frame: &mut TrapFrame) -> bool {
     let instructions = [&raw const ballonet_rdmsr, &raw const ballonet_wrmsr];
     let is_ours = frame.vector == VECTOR && instructions.iter().any(|&place| place as u64 == frame.rip);

@@ -36,7 +36,7 @@ impl Segments {
         Self { task: Once::new(), table: Once::new() }
     }
 
-    /// Loads them on the CPU that runs, whose they are, with these interrupt stacks.
+    /// Loads them on the current CPU, to which they belong, with these interrupt stacks.
     pub(crate) fn load(&'static self, tops: &Tops) {
         let task = self.task.call_once(|| {
             let mut task = TaskStateSegment::new();

@@ -1,4 +1,4 @@
-//! Stacks, each with a guard page below it that is left out of the page tables.
+//! Stacks, each above a guard page that is not mapped.
 
 use core::cell::UnsafeCell;
 use core::ops::Range;
@@ -45,13 +45,13 @@ pub const MAIN_TOP: usize = GUARD + MAIN_SIZE;
 pub static MAIN: Stack<MAIN_SIZE> = Stack::new();
 /// For device interrupts and the timer.
 pub(crate) static INTERRUPT: Stack<{ 32 * 1024 }> = Stack::new();
-/// For faults of our own doing, which may strike on any other stack.
+/// For the kernel's own faults, which may occur on any other stack.
 pub(crate) static FAULT: Stack<{ 32 * 1024 }> = Stack::new();
-/// For non-maskable interrupts, which may strike inside a fault.
+/// For non-maskable interrupts, which may occur inside a fault.
 pub(crate) static NMI: Stack<{ 16 * 1024 }> = Stack::new();
 /// For double faults: the fault stack itself may be what failed.
 pub(crate) static DOUBLE_FAULT: Stack<{ 16 * 1024 }> = Stack::new();
-/// For machine checks, which may strike anywhere.
+/// For machine checks, which may occur anywhere.
 pub(crate) static MACHINE_CHECK: Stack<{ 16 * 1024 }> = Stack::new();
 
 /// The guard pages' addresses, of the boot CPU's stacks.
@@ -59,7 +59,7 @@ pub(crate) fn guards() -> [u64; 6] {
     [MAIN.guard(), INTERRUPT.guard(), FAULT.guard(), NMI.guard(), DOUBLE_FAULT.guard(), MACHINE_CHECK.guard()]
 }
 
-/// Where the stacks of one CPU begin: the addresses above them.
+/// The tops of one CPU's stacks: the addresses above them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tops {
     /// Outside interrupts.
@@ -76,14 +76,14 @@ pub(crate) struct Tops {
     pub machine_check: u64,
 }
 
-/// Where the stacks of the other CPUs are, each CPU's at a place of its own.
+/// The virtual addresses of the other CPUs' stacks, a range for each CPU.
 pub(crate) const OTHERS: Range<u64> = 0xFFFF_BF00_0000_0000..0xFFFF_BF00_0000_0000 + STRIDE * (MOST_CPUS as u64 + 1);
 /// From one CPU's stacks to the next one's.
 const STRIDE: u64 = 256 << 10;
 /// Sizes in bytes of another CPU's stacks, in the order of [`Tops`].
 const SIZES: [u64; 6] = [32 << 10, 16 << 10, 16 << 10, 16 << 10, 16 << 10, 16 << 10];
 
-/// Frames that another CPU's stacks take.
+/// Frames in another CPU's stacks.
 pub(crate) const FRAMES_A_CPU: u64 = {
     let (mut bytes, mut index) = (0, 0);
     while index < SIZES.len() {
@@ -94,7 +94,7 @@ pub(crate) const FRAMES_A_CPU: u64 = {
     bytes / 4096
 };
 
-/// The stacks of another CPU than the boot CPU, each above a guard page.
+/// The stacks of a CPU other than the boot CPU, each above a guard page.
 pub(crate) fn ranges(number: u32) -> [Range<u64>; 6] {
     let mut next = OTHERS.start + u64::from(number) * STRIDE;
     SIZES.map(|size| {
@@ -104,7 +104,7 @@ pub(crate) fn ranges(number: u32) -> [Range<u64>; 6] {
     })
 }
 
-/// Where the stacks of a CPU begin.
+/// The tops of a CPU's stacks.
 pub(crate) fn tops(number: u32) -> Tops {
     let [main, interrupt, fault, nmi, double_fault, machine_check] = match number {
         0 => [MAIN.top(), INTERRUPT.top(), FAULT.top(), NMI.top(), DOUBLE_FAULT.top(), MACHINE_CHECK.top()],

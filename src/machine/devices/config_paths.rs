@@ -1,4 +1,4 @@
-//! The ways to PCI configuration space: memory that the MCFG table names, and the two ports.
+//! The access paths to PCI configuration space: memory from the MCFG table (ECAM), and the two ports.
 
 use alloc::sync::Arc;
 use core::ptr::NonNull;
@@ -18,8 +18,8 @@ const ADDRESS: u16 = 0xCF8;
 /// `CONFIG_ADDRESS`: access configuration space.
 const ENABLE: u32 = 1 << 31;
 
-/// Held for each access: through the two ports it takes two steps, and through a device's own window to its BARs four;
-/// interrupt handlers make them too.
+/// Held for each access: an access through the two ports takes two steps, one through a device's own window to its BARs
+/// four, and interrupt handlers make accesses too.
 pub(crate) static ORDER: Lock<()> = Lock::new(());
 
 /// A region of configuration space that is mapped permanently.
@@ -29,7 +29,7 @@ pub(super) struct Ecam {
     start: NonNull<u8>,
 }
 
-// SAFETY: it is where registers are, which is the same on every CPU; who reads or writes them holds `ORDER`.
+// SAFETY: it only holds an address of registers, the same on every CPU; whoever accesses them holds `ORDER`.
 unsafe impl Send for Ecam {}
 // SAFETY: as above.
 unsafe impl Sync for Ecam {}
@@ -47,7 +47,7 @@ impl Ecam {
             && (self.region.first_bus..=self.region.last_bus).contains(&function.bus())
     }
 
-    /// Where a function in it begins.
+    /// The start of a function in it.
     fn offset(&self, function: Bdf) -> usize {
         let bus = usize::from(function.bus() - self.region.first_bus);
         bus << 20 | usize::from(function.device()) << 15 | usize::from(function.function()) << 12
@@ -60,7 +60,7 @@ impl Ecam {
     }
 }
 
-/// The ways to configuration space, without the order that their users have to keep: [`ORDER`] is held.
+/// The access paths to configuration space, without locking: the caller holds [`ORDER`].
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
     mapped: Arc<[Ecam]>,
@@ -104,7 +104,7 @@ impl Paths {
 /// Whether the two ports are there.
 pub(super) fn has_ports() -> bool {
     ORDER.with(|()| {
-        // SAFETY: CONFIG_ADDRESS takes any value; where there is none nothing answers.
+        // SAFETY: CONFIG_ADDRESS accepts any value; if it does not exist, the write has no effect.
         unsafe {
             let mut address = Port::<u32>::new(ADDRESS);
             address.write(ENABLE);

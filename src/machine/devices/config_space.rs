@@ -1,7 +1,7 @@
-//! PCI configuration space: mapped into memory where the MCFG table says so, through the two ports elsewhere.
+//! PCI configuration space: by memory where the MCFG table has it, elsewhere through the two ports.
 //!
-//! One lock, held with interrupts off, keeps the steps of an access together: an interrupt handler may reach a device's
-//! registers through it.
+//! One lock, held with interrupts off, makes each access atomic, since an interrupt handler may reach a device's
+//! registers through configuration space.
 
 use alloc::vec::Vec;
 
@@ -16,7 +16,7 @@ pub(crate) struct MachineConfig {
 }
 
 impl MachineConfig {
-    /// Maps what ACPI says is mapped, and looks for the ports.
+    /// Maps the regions that ACPI lists, and probes the ports.
     pub(crate) fn new(acpi: Option<&Acpi>) -> Self {
         let mut mapped = Vec::new();
         for region in regions(acpi) {
@@ -43,7 +43,7 @@ impl MachineConfig {
         self.paths.has_ports()
     }
 
-    /// The ways to it, for registers that are reached through it.
+    /// The access paths, for registers that are reached through configuration space.
     pub(crate) fn paths(&self) -> Paths {
         self.paths.clone()
     }

@@ -11,7 +11,7 @@ use ballonet::raw::RawRegisters;
 #[derive(Debug)]
 pub(crate) struct Window {
     place: Place,
-    /// The window of a device that it maps, if it is one.
+    /// The device window that it maps, if any.
     claim: Option<RegisterWindow>,
 }
 
@@ -19,7 +19,7 @@ pub(crate) struct Window {
 enum Place {
     /// In memory or in port space.
     Raw(RawRegisters),
-    /// No place of its own: each access is a sequence of those to configuration space.
+    /// Without an address: each access is a sequence of accesses to configuration space.
     Config(Paths, ConfigWindow),
 }
 
@@ -47,12 +47,12 @@ impl Window {
         Self { place: Place::Config(paths, window), claim: None }
     }
 
-    /// The same, known to map this window of a device.
+    /// The same, recorded as the mapping of this device window.
     pub(crate) fn of_device(self, claim: RegisterWindow) -> Self {
         Self { claim: Some(claim), ..self }
     }
 
-    /// The window of a device that it maps, if it is one.
+    /// The device window that it maps, if any.
     pub(crate) fn claim(&self) -> Option<&RegisterWindow> {
         self.claim.as_ref()
     }
@@ -66,7 +66,7 @@ impl Window {
     }
 }
 
-/// Keeps slow accesses out of the fast path, where a kick is one store.
+/// Keeps slow accesses out of the fast path, in which a kick is one store.
 #[cold]
 #[inline(never)]
 fn slowly<T>(action: impl FnOnce() -> T) -> T {
@@ -79,7 +79,7 @@ macro_rules! access {
         fn $read(&self, offset: usize) -> $type {
             match &self.place {
                 Place::Raw(registers) => registers.$read(offset),
-                // The handle is copied: what it leads to is shared by everybody, in order.
+                // The handle is copied: all copies share one locked access path.
                 Place::Config(paths, window) => {
                     slowly(|| ORDER.with(|()| window.read(&mut paths.clone(), offset, size_of::<$type>()) as $type))
                 }

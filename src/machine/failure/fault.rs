@@ -1,4 +1,5 @@
-//! Reports a failure of the kernel itself: a fault's registers and backtrace, a panic's place. Then the kernel exits.
+//! Reports a failure of the kernel itself: a fault's registers and backtrace, a panic's location. Then the kernel
+//! exits.
 
 use core::fmt::Write as _;
 use core::panic::{Location, PanicInfo};
@@ -19,7 +20,7 @@ use crate::machine::terminal::log;
 /// Most return addresses that a backtrace holds.
 const DEPTH: usize = 16;
 
-/// What a page fault's error code says (SDM vol. 3, 5.7).
+/// A page fault's error code, in words (SDM vol. 3, 5.7).
 pub(crate) struct PageFaultError {
     /// The error code.
     pub(crate) code: u64,
@@ -52,9 +53,9 @@ pub(crate) fn is_on_stack(address: u64, length: u64) -> bool {
     stack::contains(address, length, |number| registry::get(number).is_some())
 }
 
-/// Where the calls were made that are found by walking frame pointers from `rbp`, as far as they lie on the kernel's
-/// stacks: an address within each call. What it returns to would be another line, and another function after a call
-/// that never does.
+/// The call sites found by walking frame pointers from `rbp`, as long as they lie on the kernel's stacks: an address
+/// within each call instruction. The return address could belong to another line, or to another function after a call
+/// that never returns.
 pub(crate) fn backtrace(rbp: u64) -> impl Iterator<Item = u64> + Clone {
     let mut pointer = rbp;
     core::iter::from_fn(move || {
@@ -79,8 +80,8 @@ pub(crate) fn provoke() {
 /// One more than the number of the CPU that reports a failure; 0 while none does.
 static REPORTER: AtomicU32 = AtomicU32::new(0);
 
-/// Begins the report, if this is the first failure. A second one, from within the report, must not start another; nor
-/// must one of another CPU, which is about to be stopped.
+/// Begins the report, if this is the first failure. A second failure, within the report or on another CPU that is about
+/// to be stopped, must not start another report.
 fn begin() {
     x86_64::instructions::interrupts::disable();
     let this = Cpu::this().number() + 1;
@@ -92,7 +93,7 @@ fn begin() {
     log::seize(format_args!("ballonet {} has failed; a photo of this screen shows why", env!("CARGO_PKG_VERSION")));
 }
 
-/// ` on CPU n:`, where there are several CPUs.
+/// ` on CPU n:`, if there are several CPUs.
 struct OnCpu;
 
 impl core::fmt::Display for OnCpu {
@@ -109,7 +110,7 @@ pub(crate) fn report(frame: &TrapFrame) -> ! {
     power::exit(ExitStatus::Failure)
 }
 
-/// Reports the cause of an exception, where the machine knows more than the CPU has pushed.
+/// Reports the cause of an exception, if more is known than the CPU has pushed.
 fn explain(vector: u8) {
     let tell = |cause: &dyn core::fmt::Display| {
         log::emit(&events::Cause { message: cause });
@@ -124,7 +125,7 @@ fn explain(vector: u8) {
     }
 }
 
-/// Shows an exception. `address` is the one that a page fault is about.
+/// Shows an exception. `address` is the faulting address of a page fault.
 pub(crate) fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = u64> + Clone) {
     let vector = frame.vector as u8;
     let name = exception_name(vector).unwrap_or("reserved vector");
@@ -175,7 +176,7 @@ fn event<'e>(
     }
 }
 
-/// What stands before one of several values: three fit in a line of a screen.
+/// The separator before one of several values: three fit in a line of a screen.
 const fn separator(index: usize) -> &'static str {
     if index.is_multiple_of(3) { "\n " } else { " " }
 }

@@ -1,9 +1,9 @@
-//! Going on after a failure: for tests, which fail one by one.
+//! Continuing after a failure: for tests, which fail one by one.
 //!
-//! [`catch`] runs a function and comes back from it whatever happens: when it returns, when it panics, and when the CPU
-//! raises an exception in it or in an interrupt handler meanwhile. What failed is abandoned where it stood, on
-//! whichever stack: its destructors do not run, the locks it held are opened, its interrupts acknowledged. So what it
-//! was changing may be half changed; so only test images do this.
+//! [`catch`] runs a function and returns whatever happens: when the function returns or panics, and when the CPU raises
+//! an exception in it or in an interrupt handler meanwhile. The failed code is abandoned, on whichever stack: its
+//! destructors do not run, the locks it held are opened, its interrupts acknowledged. Data that it was changing may be
+//! half changed, so only test images do this.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -36,7 +36,7 @@ const PATH: usize = 120;
 /// Most return addresses that are kept.
 const DEPTH: usize = 16;
 
-/// How a function came to its end.
+/// How a function ended.
 #[derive(Debug)]
 pub(crate) enum Ending<R> {
     /// It returned.
@@ -47,7 +47,7 @@ pub(crate) enum Ending<R> {
     Faulted(Box<Fault>),
 }
 
-/// A panic: its message and place.
+/// A panic: its message and location.
 #[derive(Debug, Clone)]
 pub(crate) struct Panic {
     /// The message.
@@ -63,7 +63,7 @@ pub(crate) struct Panic {
 pub(crate) struct Fault {
     /// The registers.
     pub frame: TrapFrame,
-    /// CR2: the address that a page fault is about.
+    /// CR2: the faulting address of a page fault.
     pub address: u64,
     /// Return addresses, innermost first; the rest are 0.
     trace: [u64; DEPTH],
@@ -84,7 +84,7 @@ impl Fault {
         self.frame.vector as u8
     }
 
-    /// Shows it on the serial line as the kernel shows one that ends it.
+    /// Shows it on the serial line as the kernel shows a fatal one.
     pub(crate) fn show(&self) {
         fault::show(&self.frame, self.address, self.trace.iter().copied().take_while(|&address| address != 0));
     }
@@ -133,9 +133,9 @@ struct Catch {
     reason: Reason,
 }
 
-/// The innermost [`Catch`]. It lies on the stack of its caller, which stays as long as it is the innermost.
+/// The innermost [`Catch`]. It is on its caller's stack frame, which exists as long as it is the innermost.
 static INNERMOST: AtomicPtr<Catch> = AtomicPtr::new(null_mut());
-/// Set while a failure is being dealt with: another one then is the end.
+/// Set while a failure is being handled: another one meanwhile is fatal.
 static ABANDONING: AtomicBool = AtomicBool::new(false);
 
 /// From here on exceptions end the innermost [`catch`].
@@ -149,9 +149,9 @@ pub(crate) fn catch<R>(action: impl FnOnce() -> R) -> Ending<R> {
     let mut catch = Catch { context: Context::default(), reason: Reason::None };
     let this = &raw mut catch;
     let outer = INNERMOST.swap(this, Ordering::SeqCst);
-    // SAFETY: the context and the call live on this stack frame, which stays until `enter` has come back; the function
-    // is the one for this type of call. Coming back by `leave` is like a return to the compiler: callee-saved registers
-    // are as they were, and all else it had to assume changed.
+    // SAFETY: the context and the call live on this stack frame, which exists until `enter` has returned; the function
+    // is the one for this type of call. To the compiler `leave` looks like a return of `enter`: callee-saved registers
+    // are restored, and it had to assume that everything else changed.
     let returned = unsafe { enter(&raw mut (*this).context, run_call_of(&call), (&raw mut call).cast()) } == RETURNED;
     INNERMOST.store(outer, Ordering::SeqCst);
     // SAFETY: no other code has the pointer now.
@@ -230,8 +230,8 @@ unsafe extern "C" fn enter(context: *mut Context, run: Run, call: *mut ()) -> u6
     )
 }
 
-/// Has the [`enter`] that saved `context` return. Through `iretq`, which alone brings back the stack, the flags and,
-/// after one, non-maskable interrupts at once.
+/// Makes the [`enter`] that saved `context` return. Uses `iretq`, which restores the stack and the flags at once and,
+/// after an NMI, unblocks NMIs.
 #[unsafe(naked)]
 unsafe extern "C" fn leave(context: *const Context) -> ! {
     naked_asm!(
@@ -269,7 +269,7 @@ unsafe extern "C" fn leave(context: *const Context) -> ! {
     )
 }
 
-/// Ends the innermost [`catch`] with a panic. Comes back if there is none: then it is the kernel that panics.
+/// Ends the innermost [`catch`] with a panic. Returns if there is none: then the kernel itself panics.
 pub(crate) fn abandon_on_panic(info: &PanicInfo<'_>) {
     abandon(|| {
         let (mut message, mut file) = (Text::new(), Text::new());
@@ -282,8 +282,8 @@ pub(crate) fn abandon_on_panic(info: &PanicInfo<'_>) {
     });
 }
 
-/// The hook for exceptions: ends the innermost [`catch`] with a fault. `false` if the vector is no exception, or nobody
-/// catches.
+/// The hook for exceptions: ends the innermost [`catch`] with a fault. `false` if the vector is no exception, or there
+/// is no [`catch`].
 pub(crate) fn abandon_on_exception(frame: &mut TrapFrame) -> bool {
     if frame.vector < u64::from(vectors::FIRST_EXTERNAL) {
         abandon(|| Reason::Fault(Fault::of(frame)));
@@ -291,11 +291,11 @@ pub(crate) fn abandon_on_exception(frame: &mut TrapFrame) -> bool {
     false
 }
 
-/// Ends the innermost [`catch`], if there is one, nothing is being abandoned already, and no other CPU is at work: it
-/// may hold any of the locks, and would run on with what it was lent from the stack that is left.
+/// Ends the innermost [`catch`], if there is one, no failure is being handled already, and no other CPU runs a job:
+/// that CPU may hold any lock, and would continue to use data on the abandoned stack.
 fn abandon(reason: impl FnOnce() -> Reason) {
     interrupts::disable();
-    // The call to come back from is the boot CPU's.
+    // Only the boot CPU has a call to return from.
     if !Cpu::this().is_boot() || registry::all().any(Cpu::is_busy) {
         return;
     }
@@ -306,8 +306,8 @@ fn abandon(reason: impl FnOnce() -> Reason) {
     // SAFETY: what held the locks is abandoned below.
     unsafe { open_locks() };
     local_apic::end_all_interrupts();
-    // SAFETY: the innermost catch is still in `enter`, and its stack frame has both; its code is not running, so nobody
-    // else uses them.
+    // SAFETY: the innermost catch is still in `enter`, and its stack frame has both; its code is not running, so no
+    // other code uses them.
     unsafe {
         (*catch).reason = reason();
         leave(&raw const (*catch).context)

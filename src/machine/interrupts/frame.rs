@@ -1,4 +1,4 @@
-//! What an interrupt or exception leaves on the stack, and the exceptions' names.
+//! The stack frame of an interrupt or exception, and the exceptions' names.
 
 /// The state that the stub saved, in the order of addresses: the general registers, the vector, and what the CPU
 /// pushed.
@@ -22,7 +22,7 @@ pub(crate) struct TrapFrame {
     pub rax: u64,
     /// The vector, pushed by the stub.
     pub vector: u64,
-    /// The CPU's error code, or 0 where the vector has none.
+    /// The CPU's error code, or 0 if the vector has none.
     pub error_code: u64,
     pub rip: u64,
     pub cs: u64,

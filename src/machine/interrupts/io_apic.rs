@@ -46,7 +46,7 @@ impl IoApic {
         self.window.read32(DATA)
     }
 
-    /// How many inputs its version register says, once it is found to be there.
+    /// How many inputs its version register reports, once the IOAPIC has been found.
     fn count_inputs(&mut self) -> Result<u32, IoApicError> {
         let inputs = (self.read(VERSION) >> 16 & 0xFF) + 1;
         if self.window.read32(SELECT) & 0xFF != VERSION {
@@ -55,7 +55,7 @@ impl IoApic {
         if inputs > IoApicEntry::MOST_INPUTS { Err(IoApicError::Inputs(inputs)) } else { Ok(inputs) }
     }
 
-    /// Writes the low half of an input's entry, unless that is what it is.
+    /// Writes the low half of an input's entry, unless it has that value already.
     fn set_entry(&mut self, input: u32, value: u32) {
         let Some(entry) = self.entries.get_mut(input as usize) else { return };
         if core::mem::replace(entry, value) != value {
@@ -69,7 +69,7 @@ impl IoApic {
     }
 }
 
-/// Why an IOAPIC of the tables is left alone.
+/// Why an IOAPIC that the tables list is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub(crate) enum IoApicError {
     /// Its registers cannot be mapped.
@@ -78,8 +78,8 @@ pub(crate) enum IoApicError {
     /// Its select register does not keep values: nothing responds there, or another device does.
     #[display("there is none")]
     Absent,
-    /// Its version register says more inputs than there can be.
-    #[display("{_0} inputs cannot be")]
+    /// Its version register reports more inputs than there can be.
+    #[display("it claims {_0} inputs, which is impossible")]
     Inputs(u32),
 }
 
@@ -91,8 +91,8 @@ pub(crate) fn add(entry: &IoApicEntry) -> Result<u32, IoApicError> {
     let address = entry.address.as_u64();
     let start = paging::with(|space| space.open_window(address, WINDOW, Access::Device, &mut frames::ForTables))
         .map_err(IoApicError::Map)?;
-    // SAFETY: just mapped, for as long as it is used; an IOAPIC's registers do not touch memory but by interrupts,
-    // which have gates.
+    // SAFETY: just mapped, as long as it is used; an IOAPIC's registers affect memory only through interrupts, which
+    // have gates.
     let window = unsafe { Window::memory(start, WINDOW as usize) };
     let mut io_apic = IoApic { window, gsi_base: entry.gsi_base, inputs: 0, entries: Vec::new() };
     let inputs = io_apic.count_inputs().inspect_err(|_| paging::with(|space| space.close_window(start, WINDOW)))?;

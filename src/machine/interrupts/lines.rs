@@ -1,8 +1,8 @@
-//! Interrupt lines, of PCI and of devices whose input is known, and where they end.
+//! Interrupt lines, of PCI and of devices whose input is known, and their IOAPIC inputs.
 //!
-//! Which IOAPIC input a PCI pin is wired to only AML tells, and this kernel has no interpreter for it. So a line is
-//! attached to every input it may end at, and the first interrupt that its handler alone claims tells which one it is;
-//! the others are then let go. An input whose interrupts no handler claims is masked before it can storm.
+//! Which IOAPIC input a PCI pin is wired to, only AML says, and this kernel has no interpreter. So a line is attached
+//! to every possible input. The first interrupt that only its handler claims identifies the input; the others are then
+//! released. An input whose interrupts no handler claims is masked before it can storm.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use ballonet::platform::{Handled, VectorError};
 
 /// Unclaimed interrupts in a row after which an input is masked.
 const PATIENCE: u32 = 64;
-/// The most times that the handlers of a shared edge are run for one interrupt.
+/// How often at most the handlers of a shared edge-triggered input run for one interrupt.
 const EDGE_LOOKS: u32 = 8;
 /// The first input that only PCI uses on a PC.
 const FIRST_PCI: u32 = 16;
@@ -33,7 +33,7 @@ struct Line {
     id: u32,
     name: String,
     handler: Handler,
-    /// The inputs it may end at: one once that is known.
+    /// The possible inputs: one, once it is known.
     inputs: Vec<u32>,
     count: u64,
 }
@@ -55,19 +55,19 @@ pub(crate) struct Lines {
 pub(crate) static LINES: Lock<Lines> = Lock::new(Lines { lines: Vec::new(), inputs: Vec::new(), next_id: 0 });
 static STORMS: AtomicU64 = AtomicU64::new(0);
 
-/// Where a function's interrupt may end. `interrupt_line` is the register in which firmware says to which ISA interrupt
-/// it routed the pin (PCI 3.0, 6.2.4).
+/// The inputs to which a function's interrupt may be wired. `interrupt_line` is the register in which firmware stores
+/// the ISA IRQ to which it routed the pin (PCI 3.0, 6.2.4).
 fn candidates(interrupt_line: u8, madt: Option<&Madt>) -> Vec<InterruptRoute> {
     let as_pci = |gsi| InterruptRoute { gsi, signalling: Signalling::PCI };
     let isa = |irq: u8| madt.map_or(as_pci(irq.into()), |madt| madt.isa_irq(irq));
     let mut routes: Vec<InterruptRoute> = match interrupt_line {
-        // A PCI line is level-triggered wherever it ends; the polarity is the override's, if there is one.
+        // A PCI line is level-triggered at any input; the polarity is the override's, if there is one.
         1..=15 => {
             let route = isa(interrupt_line);
             let overridden = route.signalling.trigger == Trigger::Level;
             Vec::from([if overridden { route } else { as_pci(route.gsi) }])
         }
-        // Without routing by firmware an ISA input is as good a guess as any.
+        // Without firmware routing any ISA input is possible.
         _ => (FIRST_ISA..FIRST_PCI).filter(|gsi| !NEVER_PCI.contains(gsi)).map(as_pci).collect(),
     };
     let ranges = io_apic::ranges();
@@ -82,16 +82,16 @@ fn candidates(interrupt_line: u8, madt: Option<&Madt>) -> Vec<InterruptRoute> {
 pub(crate) struct NotAttached {
     /// Why; `None` if there is no input at all.
     pub(crate) error: Option<VectorError>,
-    /// It owns registers, which somebody has to unmap.
+    /// It owns registers, which the caller must unmap.
     pub(crate) handler: Handler,
 }
 
-/// Attaches `handler` to wherever the pin of the function with this Interrupt Line register may end; interrupts go to
-/// the CPU with this APIC id. Returns the line's id.
+/// Attaches `handler` to every input to which the pin of the function with this Interrupt Line register may be wired;
+/// interrupts go to the CPU with this APIC id. Returns the line's id.
 ///
 /// # Errors
 /// When there is no input, or vectors have run out.
-#[allow(clippy::result_large_err, reason = "the handler comes back, once a device")]
+#[allow(clippy::result_large_err, reason = "the handler is returned, once per device")]
 pub(crate) fn attach(
     interrupt_line: u8,
     madt: Option<&Madt>,
@@ -106,7 +106,7 @@ pub(crate) fn attach(
 ///
 /// # Errors
 /// When there is no input, or vectors have run out.
-#[allow(clippy::result_large_err, reason = "the handler comes back, once a device")]
+#[allow(clippy::result_large_err, reason = "the handler is returned, once per device")]
 pub(crate) fn attach_to(
     mut routes: Vec<InterruptRoute>,
     apic_id: u8,
@@ -156,7 +156,7 @@ fn open_input(route: InterruptRoute, apic_id: u8) -> Result<(), VectorError> {
 fn interrupt(gsi: u32) -> Handled {
     LINES.with(|all| {
         let handled = all.run(gsi);
-        // A shared edge comes again only after all devices have let go of the line at once.
+        // A shared edge recurs only after all devices have released the line at the same time.
         let mut looks = 1;
         while handled == Handled::Yes && looks < EDGE_LOOKS && all.is_shared_edge(gsi) && all.run(gsi) == Handled::Yes {
             looks += 1;
@@ -178,7 +178,7 @@ impl Lines {
                 claimant = Some(line);
             }
         }
-        // Of several that claim it, all but one may have asked at another input at the same time.
+        // If several claim it, all but one may have interrupted at another input at the same time.
         let learns = claimant.filter(|line| claims == 1 && line.inputs.len() > 1);
         if let Some(line) = learns {
             line.inputs.retain(|&input| input == gsi);
@@ -212,7 +212,7 @@ impl Lines {
 }
 
 /// Frees the vectors of unused inputs, one at a time and outside the lock, since that frees
-/// memory. Called now and then, because the handler that learns where a line ends cannot do it.
+/// memory. Called regularly, because the handler that identifies a line's input cannot do it.
 pub(crate) fn trim() {
     while let Some(vector) = LINES.with(|all| {
         let used = |gsi: u32| all.lines.iter().any(|line| line.inputs.contains(&gsi));
@@ -246,7 +246,7 @@ pub(crate) fn storms() -> u64 {
     STORMS.load(Ordering::Relaxed)
 }
 
-/// Every attached line: its name, its count, and the inputs it may end at.
+/// Every attached line: its name, its count, and its possible inputs.
 pub(crate) fn views() -> Vec<(String, u64, Vec<u32>)> {
     LINES.with(|all| all.lines.iter().map(|line| (line.name.clone(), line.count, line.inputs.clone())).collect())
 }

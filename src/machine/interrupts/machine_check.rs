@@ -1,4 +1,4 @@
-//! Machine checks: errors that the CPU itself has found, in banks of MSRs (SDM vol. 3, chapter 17).
+//! Machine checks: errors that the CPU has detected, in banks of MSRs (SDM vol. 3, chapter 17).
 
 use core::fmt;
 
@@ -15,21 +15,21 @@ const GLOBAL_CAPABILITIES: u32 = 0x179;
 const GLOBAL_CONTROL: u32 = 0x17B;
 /// Capabilities: [`GLOBAL_CONTROL`] exists.
 const CONTROL_PRESENT: u64 = 1 << 8;
-/// The first bank's four MSRs; each bank's follow those of the one before.
+/// The first bank's four MSRs; the next bank's follow them.
 const CONTROL: u32 = 0x400;
 const STATUS: u32 = 0x401;
 const ADDRESS: u32 = 0x402;
 /// The most banks that are read: the MSRs beyond them have other uses.
 const MOST_BANKS: u32 = 32;
 
-/// What a bank tells.
+/// The record of a bank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
     /// Number of the bank.
     pub bank: u32,
     /// Its status register.
     pub status: u64,
-    /// The address that it is about, where it tells one.
+    /// The address of the error, if the bank has one.
     pub address: Option<u64>,
 }
 
@@ -41,13 +41,13 @@ const UNCORRECTED: u64 = 1 << 61;
 const ADDRESS_VALID: u64 = 1 << 58;
 const CONTEXT_CORRUPT: u64 = 1 << 57;
 
-/// What an error code is about (SDM vol. 3, 17.9.1 and 17.9.2). Bit 12 only says that such reports are filtered.
+/// An error code in words (SDM vol. 3, 17.9.1 and 17.9.2). Bit 12 only says that such reports are filtered.
 const fn kind(code: u16) -> &'static str {
     match code & !(1 << 12) {
         0x0000 => "no error code",
         0x0001 => "unclassified error",
         0x0002 => "parity error in the microcode ROM",
-        0x0003 => "error that another CPU or chip has signalled",
+        0x0003 => "error signalled by another CPU or chip",
         0x0004 => "redundancy error between CPUs",
         0x0005 => "internal parity error",
         0x0400 => "internal timer error",
@@ -58,7 +58,7 @@ const fn kind(code: u16) -> &'static str {
         code if code & !0xFF == 0x0100 => "error in a cache",
         code if code & 0xF800 == 0x0800 => "error on the bus or interconnect",
         code if code & 0xFC00 == 0x0400 => "internal error",
-        _ => "error of a kind that is not known here",
+        _ => "error of an unknown kind",
     }
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Record {
             f.write_str(", after which the CPU's state is unreliable")?;
         }
         if has(OVERFLOW) {
-            f.write_str(", and others that are lost")?;
+            f.write_str(", and others that were lost")?;
         }
         write!(f, " (status {:#018x})", self.status)
     }
@@ -85,7 +85,7 @@ fn banks(features: &Features) -> u32 {
     if !(features.machine_check && features.machine_check_banks) {
         return 0;
     }
-    // Emulators claim the banks and lack the register that counts them.
+    // Some emulators claim banks but lack the register that counts them.
     msr::read(GLOBAL_CAPABILITIES).map_or(0, |capabilities| (capabilities as u32 & 0xFF).min(MOST_BANKS))
 }
 
@@ -95,7 +95,7 @@ fn read(bank: u32) -> Option<Record> {
     Some(Record { bank, status, address })
 }
 
-/// What the banks hold now.
+/// The records that the banks hold now.
 pub(crate) fn records(features: &Features) -> impl Iterator<Item = Record> {
     (0..banks(features)).filter_map(read)
 }
@@ -109,7 +109,7 @@ pub(crate) fn begin(features: &Features) {
     enable(features);
 }
 
-/// Has every bank report through the exception; a bank that is off would only note, or shut the machine down.
+/// Makes every bank report by exception; a bank that is off would only record, or shut the machine down.
 fn enable(features: &Features) {
     let count = banks(features);
     if count == 0 {
@@ -119,8 +119,8 @@ fn enable(features: &Features) {
     // Bank 0 of old CPUs of family 6 controls the bus, and is firmware's (SDM vol. 3, 17.3.2.1).
     let banks = (u32::from(is_early_family_6())..count).map(|bank| CONTROL + 4 * bank);
     for register in has_control.then_some(GLOBAL_CONTROL).into_iter().chain(banks) {
-        // SAFETY: all ones is what turns reports on (SDM vol. 3, 17.3.1.3 and 17.3.2.1), and vector 18 has a gate. A
-        // bank that does not take it stays as it is.
+        // SAFETY: all ones turns reports on (SDM vol. 3, 17.3.1.3 and 17.3.2.1), and vector 18 has a gate. A bank that
+        // rejects the value stays unchanged.
         unsafe { msr::write(register, u64::MAX) };
     }
 }
@@ -134,7 +134,7 @@ fn is_early_family_6() -> bool {
 /// Clears the banks, once their errors have been reported.
 fn clear(features: &Features) {
     for bank in 0..banks(features) {
-        // SAFETY: zero is the one value that may be written to a status register.
+        // SAFETY: zero is the only value that may be written to a status register.
         unsafe { msr::write(STATUS + 4 * bank, 0) };
     }
 }
@@ -156,7 +156,7 @@ mod tests {
         );
         assert_eq!(
             text(0, VALID | OVERFLOW | 0x1135, None),
-            "bank 0: corrected error in a cache, and others that are lost (status 0xc000000000001135)"
+            "bank 0: corrected error in a cache, and others that were lost (status 0xc000000000001135)"
         );
     }
 
@@ -172,7 +172,7 @@ mod tests {
             (0x0E0B, "I/O error"),
             (0x0E0F, "error on the bus or interconnect"),
             (0x1810, "error on the bus or interconnect"),
-            (0xFFFF, "error of a kind that is not known here"),
+            (0xFFFF, "error of an unknown kind"),
         ] {
             assert_eq!(kind(code), expected, "{code:#06x}");
         }

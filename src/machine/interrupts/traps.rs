@@ -1,4 +1,4 @@
-//! The interrupt descriptor table: a gate for each of the 256 vectors, and the way from there into Rust.
+//! The interrupt descriptor table: a gate for each of the 256 vectors, and the path from there into Rust.
 //!
 //! Every gate switches to an interrupt stack, because the prebuilt core uses the red zone below the interrupted stack
 //! pointer, and keeps interrupts off. The stub saves the general registers and, since compiled Rust uses it anywhere,
@@ -66,7 +66,7 @@ extern "C" fn common() {
         "push r15",
         "cld",
         "mov rbx, rsp",
-        // FXSAVE wants 512 bytes aligned to 16.
+        // FXSAVE requires 512 bytes aligned to 16.
         "sub rsp, 512",
         "and rsp, -16",
         "fxsave64 [rsp]",
@@ -117,7 +117,7 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     }
 }
 
-/// Lets interrupts in and waits for one, which may also have come before, or for an NMI.
+/// Enables interrupts and waits for one (it may already be pending) or for an NMI.
 #[unsafe(naked)]
 pub(crate) extern "C" fn enable_and_halt() {
     naked_asm!("sti", "hlt", "ret")
@@ -125,20 +125,20 @@ pub(crate) extern "C" fn enable_and_halt() {
 
 /// Where the `hlt` of [`enable_and_halt`] is.
 pub(crate) fn hlt() -> u64 {
-    // Behind `sti`, which is one byte.
+    // After `sti`, which is one byte.
     enable_and_halt as *const () as u64 + 1
 }
 
-/// Has a CPU that an NMI interrupted before `hlt` not execute it: an interrupt that `sti` has let in after the
-/// NMI, and not after `hlt`, is what it was to wait for.
+/// If an NMI interrupted a CPU right before `hlt`, skips the `hlt`: the interrupt that it should wait for may arrive
+/// right after the NMI, before `hlt`.
 pub(crate) fn step_over_halt(frame: &mut TrapFrame) {
     if frame.rip == hlt() {
         frame.rip += 1;
     }
 }
 
-/// Looks at an interrupt before it is delivered, or at an exception before it is reported; `true` means that it has
-/// dealt with it and the frame may be resumed.
+/// Sees an interrupt before it is delivered, or an exception before it is reported; `true` means that it has handled it
+/// and the frame may be resumed.
 pub(crate) type TrapHook = fn(&mut TrapFrame) -> bool;
 
 static HOOK: AtomicUsize = AtomicUsize::new(0);

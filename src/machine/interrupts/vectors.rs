@@ -27,12 +27,12 @@ struct Owner {
     handler: Handler,
 }
 
-/// All there is about one vector, but for its counts, which each CPU has for itself.
+/// The state of one vector, except its counts, which are per CPU.
 struct Slot {
     owner: Lock<Option<Owner>>,
     /// Number of the CPU that it interrupts.
     cpu: AtomicU32,
-    /// Interrupts that the owner said were not its own, or that came when there was no owner.
+    /// Interrupts that the owner did not claim, or that came without an owner.
     unclaimed: AtomicU64,
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn counted(vector: u8) -> u64 {
 /// Opens the lock on a vector's owner, which its handler holds.
 ///
 /// # Safety
-/// The handler never runs on from where it is.
+/// The handler never continues.
 #[cfg(feature = "test-image")]
 pub(crate) unsafe fn force_unlock(vector: u8) {
     // SAFETY: the caller vouches that the holder is gone.
@@ -61,8 +61,7 @@ pub(crate) fn deliver(vector: u8) {
     if handled != Some(Handled::Yes) {
         slot.unclaimed.fetch_add(1, Ordering::Relaxed);
     }
-    // Neither a spurious interrupt nor one of the PICs is in service in the local APIC; what a device's message names
-    // is.
+    // A spurious interrupt or one of the PICs is not in service in the local APIC; any vector of a device's message is.
     if (vector == SPURIOUS || vector < FIRST_DEVICE) && local_apic::in_service() != Some(vector) {
         return;
     }
@@ -74,19 +73,19 @@ pub(crate) fn deliver(vector: u8) {
         hold_all(cpu);
     }
     local_apic::end_of_interrupt();
-    // What a device's handler leaves is for the main loop.
+    // A device's handler may have left bits for the main loop.
     if !cpu.is_boot() && vector <= LAST_DEVICE {
         registry::wake(registry::boot());
     }
 }
 
-/// Interrupts of a CPU after which the interrupted code must show progress ([`note_progress`]) before more are let in.
-/// A device that interrupts faster than its handler returns would stop that code.
+/// The number of interrupts on a CPU after which the interrupted code must show progress ([`note_progress`]) before
+/// more are let in. Otherwise a device that interrupts faster than its handler returns would stop that code.
 const LONGEST_BURST: u32 = 1000;
 
 static HOLDS: AtomicU64 = AtomicU64::new(0);
 
-/// Keeps all interrupts pending, not those of devices' vectors alone: which vector a message names the device says.
+/// Keeps all interrupts pending, not only those of device vectors, since a device chooses the vector in its message.
 fn hold_all(cpu: &Cpu) {
     if !cpu.is_held.swap(true, Ordering::Relaxed) {
         HOLDS.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +93,7 @@ fn hold_all(cpu: &Cpu) {
     }
 }
 
-/// Called by interrupted code to show progress. Interrupts that were held back come at once.
+/// Called by interrupted code to show progress. Blocked interrupts then come at once.
 pub(crate) fn note_progress() {
     let cpu = Cpu::this();
     cpu.burst.store(0, Ordering::Relaxed);
@@ -106,13 +105,13 @@ pub(crate) fn note_progress() {
     }
 }
 
-/// How often interrupts were held back because they came too fast.
+/// How often interrupts were blocked because they came too fast.
 pub(crate) fn holds() -> u64 {
     HOLDS.load(Ordering::Relaxed)
 }
 
-/// Gives a free device vector, which is to interrupt the CPU with this number, to `handler`. Vectors of 16 share a
-/// priority; low ones are taken first.
+/// Gives `handler` a free device vector for the CPU with this number. 16 vectors share a priority; low ones are taken
+/// first.
 ///
 /// # Errors
 /// When every one is taken.
@@ -174,9 +173,9 @@ pub(crate) fn install(vector: u8, name: String, handler: Handler) {
     debug_assert!(former.is_none(), "vector {vector} is installed once");
 }
 
-/// Takes a vector back. When it returns, the handler runs on no CPU and has been dropped.
+/// Frees a vector. When this returns, the handler runs on no CPU and has been dropped.
 pub(crate) fn release(vector: u8) {
-    // Dropped out here, with interrupts on, since a drop may free memory.
+    // Dropped outside the lock, with interrupts on, since a drop may free memory.
     let owner = SLOTS[usize::from(vector)].owner.with(Option::take);
     drop(owner);
 }

@@ -5,10 +5,10 @@ use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
 use ballonet::memory::{FRAME_SIZE, PhysAddr, PhysRange};
 
-/// The entry code maps this much one to one.
+/// How much the entry code maps one to one.
 const MAPPED: u64 = 4 << 30;
 
-/// Takes frames in order from usable memory above `start`, around the data that the loader left.
+/// Takes frames in order from usable memory above `start`, skipping the loader's data.
 pub(crate) struct BootFrames<U, R> {
     usable: U,
     reserved: R,

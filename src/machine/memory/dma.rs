@@ -10,15 +10,15 @@ use ballonet::raw::RawMemory;
 
 use crate::machine::memory::frames;
 
-/// Regions that are given out.
+/// Allocated regions.
 static REGIONS: AtomicUsize = AtomicUsize::new(0);
 
-/// How many regions are given out.
+/// The number of allocated regions.
 pub(crate) fn regions() -> usize {
     REGIONS.load(Ordering::Relaxed)
 }
 
-/// How many frames `bytes` take, at least one.
+/// How many frames `bytes` need, at least one.
 fn frames_for(bytes: usize) -> Option<u32> {
     u32::try_from((bytes as u64).div_ceil(FRAME_SIZE).max(1)).ok()
 }
@@ -35,7 +35,7 @@ pub(crate) fn allocate(size: usize, align: usize) -> Option<RawMemory> {
 }
 
 /// Frees memory from [`allocate`].
-#[allow(clippy::needless_pass_by_value, reason = "it ends the only handle to the memory")]
+#[allow(clippy::needless_pass_by_value, reason = "it consumes the only handle to the memory")]
 pub(crate) fn free(memory: RawMemory) {
     REGIONS.fetch_sub(1, Ordering::Relaxed);
     let start = PhysAddr::new(memory.device_address()).and_then(Pfn::containing);

@@ -1,4 +1,4 @@
-//! The machine's page frames: one allocator, behind a lock; and with several CPUs, a magazine of single frames for each
+//! The machine's page frames: one allocator behind a lock and, with several CPUs, a magazine of single frames per CPU
 //! in front of it.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use ballonet::memory::{
 };
 
 static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
-/// The magazines, once there have been several CPUs.
+/// The magazines, once several CPUs have run.
 static CACHES: Once<CpuCaches<'static, Lock<Magazine>>> = Once::new();
 /// Whether they are used.
 static CACHING: AtomicBool = AtomicBool::new(false);
@@ -36,16 +36,16 @@ impl<T> Exclusive<T> for Lock<T> {
     }
 }
 
-/// The CPU that runs. Nothing breaks if it is another by the time that is used.
+/// The current CPU. Nothing breaks if the caller then continues on another one.
 fn cpu() -> usize {
     Cpu::this().number() as usize
 }
 
-/// Gives each of `cpus` CPUs a magazine, from now on; none if there is but one. Called again it uses those that there
-/// are.
+/// Gives each of `cpus` CPUs a magazine, from now on; none if there is only one CPU. A later call reuses the existing
+/// ones.
 ///
 /// # Errors
-/// When there is no memory for them: then frames come from the allocator alone.
+/// When there is no memory for them: then frames come only from the allocator.
 pub(crate) fn enable_caches(cpus: usize) -> Result<(), StorageError> {
     if cpus > 1 {
         CACHES.try_call_once(|| set_caches_up(cpus))?;
@@ -59,7 +59,7 @@ pub(crate) fn is_caching() -> bool {
     CACHING.load(Ordering::Relaxed)
 }
 
-/// Frames come from the allocator alone, as with one CPU.
+/// From now on frames come only from the allocator, as with one CPU.
 pub(crate) fn disable_caches() {
     CACHING.store(false, Ordering::Relaxed);
     drain();
@@ -71,7 +71,7 @@ fn set_caches_up(cpus: usize) -> Result<CpuCaches<'static, Lock<Magazine>>, Stor
     with(|all| CpuCaches::new(cpus, all, words))
 }
 
-/// Values in frames of their own, never freed. Not on the heap, whose size tests watch.
+/// Allocates values in frames of their own, never freed. Not on the heap, whose size tests watch.
 fn place_static<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static [T], StorageError> {
     let bytes = count * size_of::<T>();
     let nowhere = StorageError { needed: bytes, align: align_of::<T>(), given: 0, address: 0 };
@@ -79,15 +79,14 @@ fn place_static<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static
     let run = allocate(frames, 1).map_err(|_| nowhere)?;
     let start = run.start().start().as_u64() as *mut T;
     // SAFETY: the frames were just allocated, are mapped one to one and never freed, so no other code has them, on any
-    // CPU, until they are all written here and then shared; that many values fit, and no value is aligned to more than
-    // a frame.
+    // CPU, until all values are written here and then shared; the values fit, and none is aligned to more than a frame.
     unsafe {
         (0..count).for_each(|at| start.add(at).write(value()));
         Ok(core::slice::from_raw_parts(start, count))
     }
 }
 
-/// Returns the frames in magazines to the allocator; gives their number.
+/// Returns the frames in magazines to the allocator, and returns their number.
 pub(crate) fn drain() -> u64 {
     CACHES.get().map_or(0, |caches| caches.drain(&Allocator))
 }
@@ -97,8 +96,7 @@ pub(crate) fn counts() -> Counts {
     CACHES.get().map_or_else(|| with(|all| all.counts()), |caches| caches.counts(&Allocator))
 }
 
-/// Takes frames from the allocator, which may be short: if it gives nothing, all magazines are drained and it is asked
-/// again.
+/// Takes frames from the allocator. If it has none, drains all magazines and tries again.
 pub(crate) fn take<R>(mut action: impl FnMut(&mut Frames<'static>) -> Option<R>) -> Option<R> {
     attempt(|all| action(all).ok_or(())).ok()
 }
@@ -110,7 +108,7 @@ fn attempt<R, E>(action: impl FnMut(&mut Frames<'static>) -> Result<R, E>) -> Re
     }
 }
 
-/// The magazines, while they are used.
+/// The magazines, while they are in use.
 fn caches() -> Option<&'static CpuCaches<'static, Lock<Magazine>>> {
     CACHES.get().filter(|_| is_caching())
 }
@@ -129,8 +127,8 @@ pub(crate) unsafe fn force_unlock() {
     }
 }
 
-/// Runs `action` on the frame allocator, to which frames in magazines are used: for what they do not matter to. Else
-/// there are [`counts`] and [`take`].
+/// Runs `action` on the frame allocator, which sees frames in magazines as used. Where that matters, use [`counts`] and
+/// [`take`].
 ///
 /// # Panics
 /// Before [`initialise`] has run.
@@ -158,14 +156,14 @@ where
     let nowhere = StorageError { needed: bytes, align: Footprint::ALIGN, given: 0, address: 0 };
     let records = place(bytes as u64, u64::MAX, usable.clone(), reserved.clone()).ok_or(nowhere)?;
     let start = records.start().as_u64() as *mut u8;
-    // SAFETY: `place` found this range in usable memory that nobody uses, which is mapped, and which is reserved for
-    // the records below permanently. Any byte is a valid `u8`.
+    // SAFETY: `place` found this range in unused usable memory, which is mapped and is permanently reserved for the
+    // records below. Any byte is a valid `u8`.
     let storage = unsafe {
         start.write_bytes(0, bytes);
         core::slice::from_raw_parts_mut(start, bytes)
     };
     let mut frames = Frames::new(storage, usable, reserved.chain([records]))?;
-    // What the balloon leaves: 1/64 of memory, within bounds that keep 16 MiB useful and 16 TiB generous.
+    // The floor that the balloon leaves: 1/64 of memory, within bounds for small and very large machines.
     let total = frames.counts().total;
     frames.set_floor((total / 64).clamp(LEAST_FLOOR, MOST_FLOOR));
     let counts = frames.counts();
@@ -189,7 +187,7 @@ pub(crate) fn allocate(frames: u32, align: u32) -> Result<FrameRun, AllocateErro
     }
 }
 
-/// The longest run to be found, of up to `most` frames and a region.
+/// The longest available run, of at most `most` frames and at most a region.
 pub(crate) fn allocate_up_to(most: u64) -> Option<FrameRun> {
     let mut frames = most.clamp(1, REGION_FRAMES.into()) as u32;
     loop {
@@ -203,8 +201,8 @@ pub(crate) fn allocate_up_to(most: u64) -> Option<FrameRun> {
     }
 }
 
-/// Whether `frames` frames are free besides the kernel's reserve: half of what a balloon leaves. If they
-/// are not, memory is reclaimed for them first ([`reclaim`]), which may take a while.
+/// Whether `frames` frames are free besides the kernel's reserve (half of the balloon's floor). If not, memory is
+/// reclaimed first ([`reclaim`]), which may take a while.
 pub(crate) fn make_room(frames: u64) -> bool {
     match lacking(frames) {
         0 => true,
@@ -215,7 +213,7 @@ pub(crate) fn make_room(frames: u64) -> bool {
     }
 }
 
-/// Frames that must yet become free for an allocation of `frames`, besides the kernel's reserve.
+/// How many more frames must become free for an allocation of `frames`, besides the kernel's reserve.
 fn lacking(frames: u64) -> u64 {
     frames.saturating_add(with(|all| all.floor()) / 2).saturating_sub(counts().free)
 }

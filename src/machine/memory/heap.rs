@@ -1,7 +1,7 @@
-//! The heap. Large blocks are whole frames and go back to the frame allocator when they are freed ([`large`]): that is
-//! what makes a program's memory come and go. Small blocks are on a list of their own, contiguous in virtual memory,
-//! backed by whatever frames there are, and grown when it is full. That list keeps its frames, since only a walk over
-//! all of it would tell which of them are empty; it is no longer than the small blocks were at their most.
+//! The heap. Large blocks are whole frames and return to the frame allocator when they are freed ([`large`]), so a
+//! program's memory returns to the host. Small blocks are in an area of their own, contiguous in virtual memory, backed
+//! by any frames, and grown when it is full. That area keeps its frames, since only a walk over all of it would show
+//! which are empty; it is never larger than the peak of the small blocks.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
@@ -31,11 +31,11 @@ static LIST: Lock<FreeList> = Lock::new(FreeList::empty());
 pub(crate) struct HeapView {
     /// Bytes mapped for them.
     pub size: usize,
-    /// Bytes of them given out.
+    /// Bytes of them in use.
     pub used: usize,
 }
 
-/// How much is used by small blocks; [`large::view`] has the others.
+/// The use of the heap by small blocks; [`large::view`] has the large ones.
 pub(crate) fn view() -> HeapView {
     LIST.with(|list| HeapView { size: list.size(), used: list.used() })
 }
@@ -50,8 +50,8 @@ pub(crate) unsafe fn force_unlock() {
     unsafe { LIST.force_unlock() }
 }
 
-// SAFETY: `linked_list_allocator` keeps the contract of an allocator, and the lock keeps others out meanwhile; large
-// blocks are frames with no other owner. A block's layout decides which of the two it is.
+// SAFETY: `linked_list_allocator` keeps the contract of an allocator, and the lock serializes its use; large blocks are
+// frames with no other owner. A block's layout decides which of the two it is.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if large::is_large(layout) {
@@ -73,7 +73,7 @@ unsafe impl GlobalAlloc for KernelHeap {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if large::is_large(layout) {
-            // SAFETY: the caller got it from `alloc` with this layout, and uses it no more.
+            // SAFETY: the caller got it from `alloc` with this layout, and no longer uses it.
             unsafe { large::free(block, layout) };
         } else if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller got `block` from `alloc` with this layout.
@@ -89,7 +89,7 @@ fn grow(list: &mut FreeList, bytes: usize) -> Option<()> {
     if HEAP_BASE.checked_add(size)?.checked_add(wanted.checked_mul(FRAME_SIZE)?)? > HEAP_LIMIT {
         return None;
     }
-    // A request that cannot be met in full would take all frames and help no one.
+    // A request that cannot be met in full would take all frames without any use.
     if wanted > frames::counts().free {
         return None;
     }
@@ -138,7 +138,7 @@ fn adopt(list: &mut FreeList, start: u64, frames: u64) {
         // SAFETY: the pages were just mapped, writable permanently, and nothing else has their addresses.
         unsafe { list.init(start as *mut u8, bytes) };
     } else {
-        // SAFETY: likewise, and they follow the heap's last byte.
+        // SAFETY: as above, and they follow the heap's last byte.
         unsafe { list.extend(bytes) };
     }
 }

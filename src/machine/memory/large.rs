@@ -1,12 +1,11 @@
 //! Large blocks of the heap: whole frames, straight from the frame allocator, and back to it as soon as they are freed.
 //!
-//! Mostly they are contiguous in physical memory and are used where memory is mapped one to one, which takes no page
-//! tables. Where free memory is in pieces, a block gets virtual addresses of its own over frames from anywhere
-//! ([`scattered`](crate::machine::memory::scattered)). So no block fails for want of a hole that is large enough.
+//! Usually they are contiguous in physical memory and are used through the one-to-one map, which needs no page tables.
+//! If free memory is fragmented, a block gets virtual addresses of its own over scattered frames
+//! ([`scattered`](crate::machine::memory::scattered)). So no allocation fails because of fragmentation.
 //!
-//! Memory that the kernel needs to continue (page tables, small blocks, queues of a device that is started again) is
-//! left alone: before a large block takes from it, memory is reclaimed ([`frames::make_room`]), and without that it
-//! fails.
+//! Large blocks never take the memory that the kernel needs to continue (page tables, small blocks, queues of a
+//! restarted device): memory is reclaimed first ([`frames::make_room`]), and if there is none, the allocation fails.
 
 use core::alloc::Layout;
 use core::ptr::null_mut;
@@ -20,14 +19,14 @@ use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
 /// Blocks from this size on are large, in bytes: rounded up to whole frames, they waste less than a sixteenth.
 pub(crate) const LARGE: usize = 64 << 10;
 
-/// Large blocks that are given out.
+/// Allocated large blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LargeView {
     /// How many.
     pub blocks: usize,
-    /// Frames that they have.
+    /// Their frames.
     pub frames: u64,
-    /// How many of them are over frames from anywhere.
+    /// How many of them are over scattered frames.
     pub scattered: usize,
 }
 

@@ -15,13 +15,13 @@ fn word(frame: Pfn) -> *mut u64 {
     frame.start().as_u64() as *mut u64
 }
 
-/// Marks each frame of `run`, which is the caller's. Returns whether that has been done: not if a frame is unused.
+/// Marks each frame of `run`, which is the caller's. Returns `false`, without marking, if a frame is unused.
 pub(crate) fn write(run: FrameRun) -> bool {
     let used = frames::with(|frames| run.pfns().all(|frame| frames.state(frame) == Some(FrameState::Used)));
     if used {
         for frame in run.pfns() {
-            // SAFETY: the frame is in use, by the caller, and so memory that is mapped one to one and that nobody else
-            // has a reference to.
+            // SAFETY: the frame is in use by the caller, so it is mapped one to one and no other code has a reference
+            // to it.
             unsafe { word(frame).write_volatile(mark(frame)) };
         }
     }

@@ -1,8 +1,8 @@
 //! Memory reclaimed for a failing allocation, from a lent source.
 //!
-//! The allocator is global, while the sources of memory (balloons, above all) have an owner. The owner lends a source
-//! while it runs code that may need much memory: [`lend`]. The borrow checker ensures that a lent source has no other
-//! use meanwhile. It is not asked again while it reclaims.
+//! The allocator is global, while the sources of memory (mainly balloons) have an owner. The owner lends a source while
+//! it runs code that may need much memory: [`lend`]. The borrow checker ensures that a lent source has no other use
+//! meanwhile. A source is not called again while it reclaims.
 //!
 //! # On entry of [`Source::reclaim`]
 //! - Interrupts are on, hence no [`Lock`] is held, since those turn them off: neither the heap's nor that of frames or
@@ -19,18 +19,18 @@ use x86_64::instructions::interrupts;
 use crate::machine::lock::Lock;
 use crate::machine::smp::cpu::Cpu;
 
-/// What a source did for an allocation. Counts are in frames.
+/// The result of a reclaim. Counts are in frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Reclaimed {
     /// Frames that became free.
     pub frames: u64,
-    /// Frames that were asked for.
+    /// Frames that were requested.
     pub asked: u64,
 }
 
-/// A source of free memory. It is called for an allocation that waits, and must return.
+/// A source of free memory. It is called for a waiting allocation, and must return.
 pub(crate) trait Source {
-    /// Makes `frames` frames free, or as many as can be.
+    /// Makes `frames` frames free, or as many as possible.
     fn reclaim(&mut self, frames: u64) -> Reclaimed;
 }
 
@@ -39,7 +39,7 @@ pub(crate) trait Source {
 pub(crate) struct ReclaimCounts {
     /// Allocations that waited.
     pub stalls: u64,
-    /// Frames that were asked for.
+    /// Frames that were requested.
     pub asked: u64,
     /// Frames that became free.
     pub frames: u64,
@@ -50,7 +50,7 @@ pub(crate) struct ReclaimCounts {
 /// The lent source. The lifetime is that of the call of [`lend`] that put it there.
 struct Lent(NonNull<dyn Source>);
 
-// SAFETY: only one CPU has it, the one that took it out of its lock.
+// SAFETY: only one CPU uses it, the one that took it out of its lock.
 unsafe impl Send for Lent {}
 
 static LENT: Lock<Option<Lent>> = Lock::new(None);
@@ -59,8 +59,8 @@ static ASKED: AtomicU64 = AtomicU64::new(0);
 static FRAMES: AtomicU64 = AtomicU64::new(0);
 static ENDED: AtomicU64 = AtomicU64::new(0);
 
-/// Runs `action`, in which allocations that would fail ask `source` first. It returns or never ends; a test that a
-/// fault ends ([`recovery`](crate::machine::failure::recovery)) must not be in one.
+/// Runs `action`, in which allocations that would fail call `source` first. It must return or run forever; a test that
+/// may be ended by a fault ([`recovery`](crate::machine::failure::recovery)) must not call this.
 pub(crate) fn lend<R>(source: &mut dyn Source, action: impl FnOnce() -> R) -> R {
     // SAFETY: only the lifetime changes. The source is used only while it is in `LENT`, and it is taken out below,
     // before the borrow ends; the kernel does not unwind.
@@ -71,7 +71,7 @@ pub(crate) fn lend<R>(source: &mut dyn Source, action: impl FnOnce() -> R) -> R 
     value
 }
 
-/// Asks for `frames` more frames to be free. Returns how many became so.
+/// Requests that `frames` more frames become free. Returns how many did.
 pub(crate) fn ask(frames: u64) -> u64 {
     // The source is lent to the boot CPU alone: another CPU could still use it when the loan ends.
     if !interrupts::are_enabled() || !Cpu::this().is_boot() {

@@ -1,8 +1,8 @@
-//! Blocks over frames from anywhere: a stretch of virtual addresses for memory that is free only in pieces.
+//! Blocks over scattered frames: contiguous virtual addresses when free memory is fragmented.
 //!
-//! The page tables are the only record. A stretch begins at a multiple of 2 MiB, in the first gap that is large enough,
-//! and its first page is mapped as long as it is in use, so the tables show which are in use. Where the frames make a
-//! whole 2 MiB it is mapped as such. Tables that become empty are freed.
+//! The page tables are the only record. A block begins at a multiple of 2 MiB, in the first gap that is large enough,
+//! and its first page is mapped as long as it is in use, so the tables show which blocks are in use. A whole free 2 MiB
+//! is mapped as a large page. Tables that become empty are freed.
 
 use core::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::machine::paging::tlb;
 use crate::machine::paging::{Access, AddressSpace};
 use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr, REGION_FRAMES};
 
-/// The addresses for such blocks: 32 TiB, twice what memory there may be.
+/// The addresses for such blocks: 32 TiB, twice the largest memory.
 pub(crate) const ELASTIC: Range<u64> = 0xFFFF_9000_0000_0000..0xFFFF_B000_0000_0000;
 
 /// Frames in a 2 MiB page.
@@ -24,8 +24,8 @@ const REGION: u64 = REGION_FRAMES as u64;
 const REGION_SIZE: u64 = REGION * FRAME_SIZE;
 
 impl AddressSpace {
-    /// Maps `count` free frames, wherever they are, and returns the first address. `None` when frames or addresses run
-    /// out, or the alignment is too much: nothing has changed then.
+    /// Maps `count` free frames, wherever they are, and returns the first address. `None`, without any change, when
+    /// frames or addresses run out or the alignment is too large.
     pub(crate) fn gather(&mut self, count: u64, align: usize) -> Option<u64> {
         if align as u64 > REGION_SIZE {
             return None;
@@ -58,7 +58,7 @@ impl AddressSpace {
             Page::containing_address(VirtAddr::new(start)),
             Page::containing_address(VirtAddr::new(last)),
         );
-        // SAFETY: the tables of this part of the address space are frames of the allocator, only here in use.
+        // SAFETY: the tables of this part of the address space are frames of the allocator, used only here.
         unsafe { self.tables.clean_up_addr_range(pages, &mut retired) };
         retired.free();
     }
@@ -71,7 +71,7 @@ impl AddressSpace {
                 return None;
             }
             match self.gap_at(end) {
-                // A table may be there without a page in it.
+                // A table may exist without a page in it.
                 Some(size) => end = end / size.max(REGION_SIZE) * size.max(REGION_SIZE) + size.max(REGION_SIZE),
                 None => (start, end) = (end + REGION_SIZE, end + REGION_SIZE),
             }
@@ -79,7 +79,7 @@ impl AddressSpace {
         Some(start)
     }
 
-    /// Maps as many of `most` frames at `virt` as one run of free frames gives, within 2 MiB. Returns how many.
+    /// Maps up to `most` frames at `virt`, as many as one run of free frames has, within 2 MiB. Returns how many.
     fn map_some(&mut self, virt: u64, most: u64) -> Option<u64> {
         if virt.is_multiple_of(REGION_SIZE)
             && most >= REGION
@@ -110,7 +110,7 @@ impl AddressSpace {
         (mapped > 0).then_some(mapped.into())
     }
 
-    /// Unmaps the page at `address` and retires its frames. Returns how many addresses of frames that were.
+    /// Unmaps the page at `address` and retires its frames. Returns its size in frames.
     fn unmap_one(&mut self, address: VirtAddr, retired: &mut Retired) -> u64 {
         let (frame, count) = match self.tables.translate(address) {
             TranslateResult::Mapped { frame: MappedFrame::Size2MiB(frame), .. } => {
@@ -135,14 +135,14 @@ impl AddressSpace {
     }
 }
 
-/// Frames that are unmapped, or were tables: they are free once no CPU remembers that they were something else.
+/// Unmapped frames, and former tables: they become free once no CPU's TLB has stale entries for them.
 #[derive(Default)]
 struct Retired {
     runs: [Option<FrameRun>; MOST_RETIRED],
     count: usize,
 }
 
-/// Runs that are kept until all CPUs are asked to forget them at once.
+/// Runs that are collected before one TLB shootdown for all of them.
 const MOST_RETIRED: usize = 32;
 
 impl Retired {

@@ -2,12 +2,12 @@
 //!
 //! | virtual addresses | what | how |
 //! |---|---|---|
-//! | as physical | usable memory but the image's | 1 GiB and 2 MiB pages where they fit, writable, not executable |
-//! | [`HEAP_BASE`] on | the heap's small blocks | mapped as they grow more |
-//! | [`ELASTIC`](crate::machine::memory::scattered::ELASTIC) | large blocks over frames from anywhere | mapped while they are in use |
-//! | [`stack::OTHERS`] | stacks of the CPUs but the first | 4 KiB pages; no guard pages |
+//! | as physical | usable memory except the image's | 1 GiB and 2 MiB pages where they fit, writable, not executable |
+//! | [`HEAP_BASE`] on | the heap's small blocks | mapped as the heap grows |
+//! | [`ELASTIC`](crate::machine::memory::scattered::ELASTIC) | large blocks over scattered frames | mapped while they are in use |
+//! | [`stack::OTHERS`] | stacks of all CPUs except the first | 4 KiB pages; guard pages unmapped |
 //! | [`DEVICE_BASE`] on | device registers, pixels, firmware tables | 4 KiB and 2 MiB pages, uncached for devices, write-combining for pixels |
-//! | the last 2 GiB | the kernel image | 4 KiB pages: rodata read-only, text executable, data writable; no guard pages |
+//! | the last 2 GiB | the kernel image | 4 KiB pages: rodata read-only, text executable, data writable; guard pages unmapped |
 //!
 //! Page 0 is never mapped, so that a null pointer faults.
 
@@ -41,16 +41,16 @@ pub(crate) const DEVICE_BASE: u64 = 0xFFFF_C000_0000_0000;
 /// End of the addresses for windows.
 const DEVICE_LIMIT: u64 = DEVICE_BASE + (32 << 40);
 
-/// How many closed windows are kept for use.
+/// How many closed windows are kept for reuse.
 const FREE_WINDOWS: usize = 64;
 
 /// Tables above the last level restrict nothing: the last entry decides.
 const TABLE: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE);
 
-/// What a mapping allows.
+/// The access that a mapping allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Data that never changes.
+    /// Read-only data.
     ReadOnly,
     /// Code.
     Execute,
@@ -58,7 +58,7 @@ pub(crate) enum Access {
     ReadWrite,
     /// Device registers: writable and uncached.
     Device,
-    /// Pixels: writable, and writes are combined where the CPU can.
+    /// Pixels: writable, and write-combining if the CPU supports it.
     Framebuffer,
 }
 
@@ -87,10 +87,10 @@ pub(crate) enum PagingError {
     /// No frame for a page table.
     #[display("no frame is left for a page table")]
     NoFrame,
-    /// Something is mapped there already.
+    /// The address is mapped already.
     #[display("{_0:#x} is mapped already")]
     Mapped(#[error(not(source))] u64),
-    /// The physical addresses cannot exist.
+    /// The CPU has no such physical addresses.
     #[display("{length:#x} bytes from physical {address:#x} lie beyond what the CPU can address")]
     Beyond {
         /// The first address.
@@ -98,7 +98,7 @@ pub(crate) enum PagingError {
         /// How many bytes.
         length: u64,
     },
-    /// Device registers cannot be where memory is: the kernel would write into its own memory.
+    /// Device registers cannot overlap memory: the kernel would write into its own memory.
     #[display("{length:#x} bytes from physical {address:#x} are memory, not device registers")]
     Memory {
         /// The first address.
@@ -111,7 +111,7 @@ pub(crate) enum PagingError {
     NoRoom(#[error(not(source))] u64),
 }
 
-/// The page tables and the virtual addresses given out for windows.
+/// The page tables and the virtual addresses of windows.
 pub(crate) struct AddressSpace {
     pub(crate) tables: OffsetPageTable<'static>,
     nx: bool,
@@ -124,8 +124,8 @@ pub(crate) struct AddressSpace {
     /// The physical addresses of the kernel image, which are not mapped one to one.
     image: Range<u64>,
     next_window: u64,
-    /// Closed windows, by address and size, to be used again for the same size. An array, because the heap grows by
-    /// this address space: nothing here may allocate.
+    /// Closed windows, by address and size, for reuse with the same size. An array, because growing the heap uses this
+    /// address space: nothing here may allocate.
     free_windows: [Option<(u64, u64)>; FREE_WINDOWS],
     windows: usize,
 }
@@ -170,7 +170,7 @@ pub(crate) unsafe fn activate(
         table.write(PageTable::new());
         &mut *table
     };
-    // SAFETY: page tables are all in usable memory, which is mapped one to one now and will be.
+    // SAFETY: page tables are all in usable memory, which is mapped one to one, now and later.
     let tables = unsafe { OffsetPageTable::new(table, VirtAddr::zero()) };
     let mut space = AddressSpace {
         tables,
@@ -188,7 +188,7 @@ pub(crate) unsafe fn activate(
     for range in usable {
         space.map_memory(range, frames)?;
     }
-    // SAFETY: the new tables map all that is in use: the image with its stacks, and all memory the loader filled.
+    // SAFETY: the new tables map everything in use: the image with its stacks, and all memory that the loader filled.
     unsafe { Cr3::write(root, Cr3Flags::empty()) };
     SPACE.with(|slot| *slot = Some(space));
     Ok(())
@@ -253,11 +253,11 @@ impl AddressSpace {
         let page = Page::<S>::containing_address(VirtAddr::new(virt));
         let frame = PhysFrame::<S>::containing_address(PhysAddr::new(phys));
         let flags = access.flags(self.nx);
-        // SAFETY: identity pages cover memory that Rust reaches only through what owns the frame; windows and the heap
+        // SAFETY: identity pages cover memory that Rust reaches only through the frame's owner; windows and the heap
         // get addresses that nothing else has.
         let result = unsafe { self.tables.map_to_with_table_flags(page, frame, flags, TABLE, frames) };
         match result {
-            // The page was not present before, and such entries are not cached: nothing to flush.
+            // The page was not present, and such entries are not cached: no flush is needed.
             Ok(flush) => flush.ignore(),
             Err(MapToError::FrameAllocationFailed) => return Err(PagingError::NoFrame),
             Err(MapToError::PageAlreadyMapped(_) | MapToError::ParentEntryHugePage) => {
@@ -296,11 +296,11 @@ impl AddressSpace {
         Ok(stack::tops(number))
     }
 
-    /// Opens a window onto `length` bytes of physical memory from `address`, which need not be aligned, nor be where
-    /// memory could be mapped one to one.
+    /// Opens a window onto `length` bytes of physical memory from `address`, which need not be aligned and may lie
+    /// beyond the one-to-one map.
     ///
     /// # Errors
-    /// When the CPU has no such addresses, device registers are said to be in usable memory, or virtual addresses or
+    /// When the CPU has no such addresses, the claimed device registers overlap usable memory, or virtual addresses or
     /// frames have run out.
     pub(crate) fn open_window(
         &mut self,
@@ -316,7 +316,7 @@ impl AddressSpace {
         if matches!(access, Access::Device | Access::Framebuffer) && self.is_memory(first, size) {
             return Err(PagingError::Memory { address, length });
         }
-        // Without the table the one bit would mean writing through a cache, which reads may then find stale.
+        // Without the PAT that bit would mean write-through caching, where reads may be stale.
         let access = if access == Access::Framebuffer && !self.pat { Access::Device } else { access };
         let base = self.window_address(size, first)?;
         let mut done = 0;
@@ -371,7 +371,7 @@ impl AddressSpace {
         Ok(base)
     }
 
-    /// Keeps a window's addresses for another one. Without room they are lost, of which there are plenty.
+    /// Keeps a window's addresses for another one. If there is no room they are lost, but there are plenty.
     fn keep_free_window(&mut self, base: u64, size: u64) {
         if let Some(slot) = self.free_windows.iter_mut().find(|slot| slot.is_none()) {
             *slot = Some((base, size));
@@ -401,7 +401,7 @@ impl AddressSpace {
         tlb::flush_everywhere();
     }
 
-    /// How the page of `address` is mapped: its page size in bytes and its flags. `None` if it is not.
+    /// How the page of `address` is mapped: its page size in bytes and its flags. `None` if it is not mapped.
     pub(crate) fn lookup(&self, address: u64) -> Option<(u64, PageTableFlags)> {
         match self.tables.translate(VirtAddr::try_new(address).ok()?) {
             TranslateResult::Mapped { frame, flags, .. } => Some((frame.size(), flags)),
@@ -415,7 +415,7 @@ impl AddressSpace {
         if page < self.image.end && self.image.start < end {
             return true;
         }
-        // Further up nothing is mapped one to one: there the tables are of other addresses.
+        // Nothing is mapped one to one above this.
         let end = end.min(self.physical_limit);
         while page < end {
             match self.gap_at(page) {
@@ -426,7 +426,7 @@ impl AddressSpace {
         false
     }
 
-    /// Size of the largest page that `address` could be in and nothing is mapped in; `None` if it is mapped.
+    /// Size of the largest page around `address` in which nothing is mapped; `None` if it is mapped.
     pub(crate) fn gap_at(&self, address: u64) -> Option<u64> {
         let mut table = self.tables.level_4_table();
         for shift in [39, 30, 21, 12] {

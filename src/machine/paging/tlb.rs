@@ -1,14 +1,14 @@
-//! Translations that a CPU remembers after the page tables have changed.
+//! TLB shootdown: stale translations after the page tables have changed.
 //!
-//! A new mapping needs no flush: the TLB does not cache entries that are not present (SDM vol. 3, 5.10.4.1). What is
-//! unmapped must be forgotten by every CPU before its addresses or its frames are used again. So each change has a
-//! number, its generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it compares the
-//! number before it does anything else (`wake_up`). The others are interrupted, and waited for.
+//! A new mapping needs no flush: the TLB does not cache entries that are not present (SDM vol. 3, 5.10.4.1). Every CPU
+//! must flush an unmapped page before its addresses or its frames are reused. So each change has a generation number,
+//! and each CPU records the last one it has applied. A sleeping CPU is not interrupted: it compares the number before
+//! it does anything else (`wake_up`). The others are interrupted, and waited for.
 //!
-//! One whose interrupts are held back, since they came too fast, is reached by an NMI.
+//! A CPU whose interrupts are blocked because they came too fast is interrupted by an NMI.
 //!
-//! A CPU that waits for a [`Lock`](crate::machine::lock::Lock) has interrupts off, and the lock may be held by who
-//! waits here: so those that wait look at the number, too.
+//! A CPU that waits for a [`Lock`](crate::machine::lock::Lock) has interrupts off, and the CPU that waits here may hold
+//! the lock. So a CPU that waits for a lock checks the number, too.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,14 +23,13 @@ use crate::machine::time::tsc;
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 /// How often CPUs were interrupted.
 static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
-/// How long a CPU is waited for, in TSC ticks of some GHz: many times what an overcommitted host takes away.
+/// The longest wait for a CPU, in TSC ticks of some GHz: far longer than an overcommitted host deschedules it.
 const PATIENCE: u64 = 60_000_000_000;
 
-/// Has every CPU flush unmapped addresses from its TLB, and waits until all have. No tables of anything in use have
-/// changed.
+/// Makes every CPU flush unmapped addresses from its TLB, and waits until all have. Mappings in use have not changed.
 ///
 /// # Panics
-/// When a CPU does not answer: its stale entries would reach memory of another owner.
+/// When a CPU does not answer: its stale entries would allow access to another owner's memory.
 pub(crate) fn flush_everywhere() {
     let generation = GENERATION.fetch_add(1, Ordering::SeqCst) + 1;
     catch_up();
@@ -47,7 +46,7 @@ pub(crate) fn flush_everywhere() {
     }
     let start = tsc::now();
     while let Some(cpu) = others().find(|cpu| is_behind(cpu)) {
-        // Who is waited for may be waiting for this one.
+        // The awaited CPU may be waiting for this one.
         catch_up();
         insist(cpu);
         assert!(tsc::now().saturating_sub(start) < PATIENCE, "CPU {} does not answer", cpu.number());
@@ -55,7 +54,7 @@ pub(crate) fn flush_everywhere() {
     }
 }
 
-/// Interrupts a CPU that takes no other interrupt by an NMI, once.
+/// Sends an NMI, once, to a CPU that takes no other interrupt.
 fn insist(cpu: &Cpu) {
     if cpu.is_held.load(Ordering::Relaxed) && !cpu.is_to_catch_up.swap(true, Ordering::SeqCst) {
         local_apic::send_nmi(cpu.apic_id());
@@ -63,7 +62,7 @@ fn insist(cpu: &Cpu) {
     }
 }
 
-/// Called for an NMI: does what [`catch_up`] does if it was sent for that, and returns whether it was.
+/// Called for an NMI: calls [`catch_up`] if the NMI was sent for that, and returns whether it was.
 pub(crate) fn catch_up_by_nmi() -> bool {
     let is_asked = Cpu::this().is_to_catch_up.swap(false, Ordering::SeqCst);
     if is_asked {
@@ -77,28 +76,27 @@ pub(crate) fn catch_up() {
     let cpu = Cpu::this();
     let generation = GENERATION.load(Ordering::SeqCst);
     if cpu.generation.load(Ordering::Relaxed) != generation {
-        // Pages that are global there are none.
+        // There are no global pages.
         tlb::flush_all();
-        // An NMI in between has seen to a later one.
+        // An NMI in between has applied a later one.
         cpu.generation.fetch_max(generation, Ordering::SeqCst);
     }
 }
 
-/// An interrupt has come to the CPU that runs: if it slept, it sleeps no more. Before anything else that an interrupt
-/// does.
+/// An interrupt has come to the current CPU: if it slept, it is awake now. Called before anything else in an interrupt.
 pub(crate) fn wake_up(cpu: &Cpu, vector: u8) {
     if cpu.sleep_state() == SleepState::Awake {
         return;
     }
-    // What comes with interrupts off may come before `hlt`, which then still is executed, and must be woken from. It
-    // looks at nothing that is ever unmapped.
+    // An NMI, which comes with interrupts off, may precede the `hlt`, which is then still executed and must be woken
+    // from. Its handler accesses nothing that is ever unmapped.
     if vector >= numbers::FIRST_EXTERNAL {
         cpu.set_sleep_state(SleepState::Awake);
     }
     catch_up();
 }
 
-/// How often CPUs were interrupted to forget something.
+/// How often CPUs were interrupted to flush.
 pub(crate) fn interrupted() -> u64 {
     INTERRUPTED.load(Ordering::Relaxed)
 }

@@ -1,5 +1,4 @@
-//! Registers that ACPI points out, opened while there is time, so that the last steps of the kernel need no page
-//! tables.
+//! Registers that ACPI names, mapped early, so that the kernel's last steps need no page tables.
 
 use crate::acpi::{Acpi, AddressSpace, EventBlock, Events, Fadt, GenericAddress, Pm1Event, ResetRegister};
 use crate::machine::devices::mmio::Window;
@@ -8,7 +7,7 @@ use crate::machine::paging::{self, Access};
 use crate::machine::time::clock;
 use ballonet::platform::Registers;
 
-/// Opens the register at `address`, of `length` bytes, for good. `None` where it cannot be reached.
+/// Opens the register at `address`, of `length` bytes, permanently. `None` if it cannot be accessed.
 fn open(address: GenericAddress, length: usize) -> Option<Window> {
     match address.space {
         AddressSpace::Io => {
@@ -28,7 +27,7 @@ fn open(address: GenericAddress, length: usize) -> Option<Window> {
     }
 }
 
-/// The registers of power: where the machine is put to sleep, and where it is reset.
+/// The power registers: for sleep and for reset.
 pub(crate) struct PowerRegisters {
     /// PM1 control, both halves.
     pub(crate) control: [Option<Window>; 2],
@@ -36,14 +35,14 @@ pub(crate) struct PowerRegisters {
     pub(crate) sleep_control: Option<Window>,
     /// The reset register, and what to write to it.
     pub(crate) reset: Option<(ResetPlace, u8)>,
-    /// What can happen, where there is fixed hardware.
+    /// The fixed events, if there is fixed hardware.
     pub(crate) events: Option<Events<Window>>,
 }
 
-/// Where the reset register is.
+/// The location of the reset register.
 pub(crate) enum ResetPlace {
     Window(Window),
-    /// In configuration space of bus 0: what selects it at the ports, and the byte of the four.
+    /// In configuration space of bus 0: the value that selects it at the ports, and the byte within the dword.
     Config(u32, u16),
 }
 
@@ -78,7 +77,7 @@ fn reset_place(reset: ResetRegister) -> Option<ResetPlace> {
     valid.then_some(ResetPlace::Config(select, offset & 3))
 }
 
-/// The event registers; `None` where there is not even one PM1 block.
+/// The event registers; `None` without a PM1 block.
 fn open_events(fadt: &Fadt) -> Option<Events<Window>> {
     let pair = |status, enable, bytes| Some(EventBlock { status: open(status, bytes)?, enable: open(enable, bytes)? });
     let fixed = |block: Option<Pm1Event>| {
@@ -91,19 +90,19 @@ fn open_events(fadt: &Fadt) -> Option<Events<Window>> {
     (!fixed.is_empty()).then(|| Events::new(fixed, general.collect()))
 }
 
-/// Takes the registers of power from firmware, where it still has them (ACPI 6.5, 4.8.2.5). Returns whether they are
-/// the kernel's now.
+/// Takes the power registers over from firmware, if it still owns them (ACPI 6.5, 4.8.2.5). Returns whether the kernel
+/// owns them now.
 pub(crate) fn take_acpi_mode(fadt: &Fadt, registers: &PowerRegisters) -> bool {
     /// PM1 control: ACPI mode is on.
     const SCI_ENABLE: u16 = 1;
-    /// Firmware takes its time: 3 s, in steps of 1 ms.
+    /// Firmware may be slow: 3 s, in steps of 1 ms.
     const PATIENCE: u32 = 3000;
     let is_on = || registers.control.iter().flatten().any(|control| control.read16(0) & SCI_ENABLE != 0);
     if is_on() {
         return true;
     }
     let Some(command) = fadt.smi_command.filter(|command| command.enable != 0) else {
-        // Without a way to turn it on it is always on (ACPI 6.5, table 5.9, SMI_CMD).
+        // Without an SMI command port ACPI mode is always on (ACPI 6.5, table 5.9, SMI_CMD).
         return true;
     };
     let Ok(port) = u16::try_from(command.port) else { return false };

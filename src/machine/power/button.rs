@@ -1,7 +1,8 @@
-//! The power button: a fixed event of ACPI, whose interrupt, the SCI, comes by a line of its own (ACPI 6.5, 4.8.3.1.1).
+//! The power button: a fixed ACPI event, whose interrupt, the SCI, has a line of its own (ACPI 6.5, 4.8.3.1.1).
 //!
-//! The line may be one of PCI's too, so it is attached like those: an input that no handler claims is masked before it
-//! can storm, and then the button is polled. A button that is not fixed hardware is a device that only AML describes.
+//! The line may be shared with PCI, so it is attached like PCI lines: an input that no handler claims is masked before
+//! it can storm, and then the button is polled. A button that is not fixed hardware is a device that only AML
+//! describes.
 
 use alloc::string::String;
 use alloc::vec;
@@ -15,14 +16,14 @@ use crate::machine::power::acpi_registers::take_acpi_mode;
 use crate::machine::power::{POWER, Power};
 use ballonet::platform::Handled;
 
-/// How the button is heard of.
+/// How a press is detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub(crate) enum Heard {
     /// It interrupts.
     #[display("by the ACPI interrupt, {_0}")]
     Interrupt(InterruptRoute),
     /// It has no interrupt: its register must be polled.
-    #[display("by looking, for want of its interrupt")]
+    #[display("by polling, since its interrupt does not arrive")]
     Look,
 }
 
@@ -33,23 +34,23 @@ pub(crate) enum NoButton {
     #[display("there is no FADT")]
     NoFadt,
     /// Hardware-reduced ACPI.
-    #[display("ACPI is hardware-reduced, and a button that is a device is described in AML only")]
+    #[display("ACPI is hardware-reduced, and only AML describes its button")]
     HardwareReduced,
-    /// The flag says so.
-    #[display("it is a device, which is described in AML only")]
+    /// The FADT's flag says so.
+    #[display("it is a device that only AML describes")]
     Device,
     /// Firmware keeps the registers.
     #[display("firmware does not hand over its registers")]
     NotHandedOver,
     /// There are no registers, or they do not keep values.
-    #[display("its registers are not there")]
+    #[display("its registers do not exist")]
     NoRegisters,
 }
 
 static PRESSED: AtomicBool = AtomicBool::new(false);
 static PRESSES: AtomicU64 = AtomicU64::new(0);
 
-/// Has presses of the button noted from now on. Interrupts of the line go to this CPU.
+/// Records presses of the button from now on. Interrupts of the line go to this CPU.
 ///
 /// # Errors
 /// When there is no such button.
@@ -83,7 +84,7 @@ impl Power {
     }
 }
 
-/// Reads the event registers. Returns whether ACPI had asked for an interrupt.
+/// Reads the event registers. Returns whether ACPI had requested an interrupt.
 pub(crate) fn look() -> bool {
     let events = |power: &mut Option<Power>| Some(power.as_mut()?.registers.events.as_mut()?.take());
     // While the kernel ends, the registers are not read.
@@ -95,12 +96,12 @@ pub(crate) fn look() -> bool {
     claimed
 }
 
-/// Whether the button was pressed, and [`take_pressed`] has not been asked since.
+/// Whether the button was pressed since the last call of [`take_pressed`].
 pub(crate) fn is_pressed() -> bool {
     PRESSED.load(Ordering::Acquire)
 }
 
-/// Whether the button was pressed since this was last asked.
+/// Whether the button was pressed since the last call.
 pub(crate) fn take_pressed() -> bool {
     PRESSED.swap(false, Ordering::Acquire)
 }

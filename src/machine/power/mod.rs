@@ -1,4 +1,4 @@
-//! The end: out of QEMU with a status, power off, or start again.
+//! How the kernel ends: exit from QEMU with a status, power off, or reset.
 
 mod acpi_registers;
 pub(crate) mod button;
@@ -23,7 +23,7 @@ use ballonet::platform::Registers;
 /// How the kernel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitStatus {
-    /// As it should.
+    /// With success.
     Success,
     /// By a fault, a panic or a failed check.
     Failure,
@@ -49,7 +49,7 @@ impl ExitStatus {
     }
 }
 
-/// How firmware says that the machine is switched off and reset.
+/// How to switch the machine off and reset it, by ACPI.
 pub(crate) struct Power {
     pub(crate) fadt: Fadt,
     soft_off: Option<SleepType>,
@@ -58,7 +58,7 @@ pub(crate) struct Power {
 
 pub(crate) static POWER: Lock<Option<Power>> = Lock::new(None);
 
-/// Notes what ACPI says about power.
+/// Stores what ACPI says about power.
 pub(crate) fn initialise(acpi: &Acpi) {
     if let Some(fadt) = acpi.fadt {
         let power = Power { fadt, soft_off: acpi.soft_off, registers: PowerRegisters::open(acpi) };
@@ -66,7 +66,7 @@ pub(crate) fn initialise(acpi: &Acpi) {
     }
 }
 
-/// Ends the kernel by the ways of [`WayOut::to_end`], else stands still. The status is on the serial line before.
+/// Ends the kernel by the ways of [`WayOut::to_end`], else halts. The status is on the serial line before.
 pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
     log::emit(&events::Exit { status: status.qemu_status().into() });
@@ -84,14 +84,14 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
     cpuid::halt()
 }
 
-/// Says that the machine is to end by a reset.
+/// Logs that the machine is ended by a reset.
 fn announce_reset(way: WayOut) {
     ::log::info!("the virtual machine is still on: it is ended by {way}");
     screen::flush();
     log::drain(PATIENCE);
 }
 
-/// Whether there is a point in a way out. Most show that only when they are taken.
+/// Whether a way out may work. For most, only trying shows that.
 fn is_there(way: WayOut) -> bool {
     let knows = |find: fn(&Power) -> bool| POWER.try_with(|power| power.as_ref().is_some_and(find)).unwrap_or(false);
     match way {
@@ -101,7 +101,7 @@ fn is_there(way: WayOut) -> bool {
     }
 }
 
-/// Takes a way out. Returns where it does not work.
+/// Tries a way out. Returns if it does not work.
 fn take(way: WayOut, status: ExitStatus) {
     // The holder of the lock was about to end the kernel too, or never runs again.
     let with_power = |take: fn(&mut Power)| POWER.try_with(|power| power.as_mut().map(take));
@@ -121,7 +121,7 @@ fn take(way: WayOut, status: ExitStatus) {
 
 /// Hands the status to QEMU's exit device.
 fn debug_exit(status: ExitStatus) {
-    // SAFETY: QEMU's exit device, or a port of a virtual machine that nothing answers at.
+    // SAFETY: QEMU's exit device, or an unused port of a virtual machine.
     unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(status.debug_exit_value()) };
     // QEMU 10 lets the CPU run for a moment after the write.
     wait_some_ms(10);
@@ -133,11 +133,11 @@ fn debug_exit(status: ExitStatus) {
     }
 }
 
-/// The longest wait for the last bytes on the serial line, which whatever ends the machine would cut off, in nanoseconds. A
-/// queue takes 1.4 ms at full speed.
+/// The longest wait for the last bytes on the serial line, which the end of the machine would cut off, in nanoseconds.
+/// A full FIFO takes 1.4 ms at full speed.
 const PATIENCE: u64 = 200_000_000;
 
-/// What a VMM may take to switch off, in ms: a reset must not overtake that.
+/// How long a VMM may take to switch off, in ms: a reset must not come before that.
 const SLOW_MS: u32 = 200;
 
 /// PM1 control: sleep enable, and where the sleep type goes (ACPI 6.5, 4.8.3.2.1).
@@ -150,7 +150,7 @@ const REDUCED_SLEEP_ENABLE: u8 = 1 << 5;
 const REDUCED_SLEEP_TYPE_SHIFT: u8 = 2;
 
 impl Power {
-    /// Switches the machine off, where ACPI says how. What comes back from here is a machine that stays on.
+    /// Switches the machine off, if ACPI says how. Returns if the machine stays on.
     fn switch_off(&mut self) {
         let Some(sleep) = self.soft_off else { return };
         if let Some(register) = &mut self.registers.sleep_control {
@@ -161,11 +161,11 @@ impl Power {
             return;
         }
         take_acpi_mode(&self.fadt, &self.registers);
-        // An event that is still noted may wake the machine at once.
+        // A pending event could wake the machine at once.
         if let Some(events) = &mut self.registers.events {
             events.silence();
         }
-        // First the type, then the same once more with the bit that goes to sleep: not all chipsets take both at once.
+        // First the type, then the type with the sleep-enable bit: not all chipsets accept both at once.
         for enable in [0, SLEEP_ENABLE] {
             for (register, kind) in self.registers.control.iter_mut().zip([sleep.a, sleep.b]) {
                 if let Some(control) = register {
@@ -177,13 +177,13 @@ impl Power {
         wait_some_ms(SLOW_MS);
     }
 
-    /// Resets the machine by ACPI's register, where there is one.
+    /// Resets the machine by ACPI's register, if there is one.
     fn reset(&mut self) {
         match &mut self.registers.reset {
             Some((ResetPlace::Window(register), value)) => register.write8(0, *value),
             Some((ResetPlace::Config(select, byte), value)) => {
-                // SAFETY: the FADT says that this register of the chipset takes this value; code that was in the midst
-                // of an access to configuration space never continues.
+                // SAFETY: the FADT says that this chipset register takes this value; code interrupted during an access
+                // to configuration space never continues.
                 unsafe {
                     PortWriteOnly::<u32>::new(0xCF8).write(*select);
                     PortWriteOnly::<u8>::new(0xCFC + *byte).write(*value);
@@ -204,10 +204,10 @@ pub(crate) fn reboot() -> ! {
     cpuid::halt()
 }
 
-/// Resets by the chipset's reset control register, where there is one.
+/// Resets by the chipset's reset control register, if there is one.
 fn reset_by_chipset() {
-    // SAFETY: the reset control register of every PCI chipset (hard reset, then go). Where there is none, the writes go
-    // nowhere.
+    // SAFETY: the reset control register of every PCI chipset (hard reset, then go). Without one, the writes have no
+    // effect.
     unsafe {
         let mut control = PortWriteOnly::<u8>::new(0xCF9);
         control.write(0x02);
@@ -224,12 +224,12 @@ fn triple_fault() -> ! {
     }
 }
 
-/// Has the keyboard controller pulse the reset line, once it takes commands.
+/// Makes the keyboard controller pulse the reset line, once it accepts commands.
 fn pulse_reset_line() {
-    /// The controller has not taken the last command yet.
+    /// The controller has not accepted the last command yet.
     const BUSY: u8 = 1 << 1;
-    // SAFETY: the keyboard controller's command port; reading it has no effect. Where there is none, ones are read and
-    // the write goes nowhere.
+    // SAFETY: the keyboard controller's command port; reading it has no effect. Without a controller, ones are read and
+    // the write has no effect.
     unsafe {
         let mut port = Port::<u8>::new(0x64);
         for _ in 0..10 {

@@ -1,10 +1,10 @@
-//! The ways in which a machine ends or starts again, and the order in which they are tried.
+//! The ways to end or restart a machine, and the order in which they are tried.
 
 use derive_more::Display;
 
 use super::ExitStatus;
 
-/// A way out. Each returns after a bounded time if it does not work here, except for the last.
+/// A way out. Each returns after a bounded time if it does not work, except the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub(crate) enum WayOut {
     /// QEMU's `isa-debug-exit`, the only one that takes a status.
@@ -28,7 +28,7 @@ pub(crate) enum WayOut {
 }
 
 impl WayOut {
-    /// To end a virtual machine. A VMM takes a reset for the end where it has nothing else.
+    /// To end a virtual machine. A VMM without another way treats a reset as the end.
     const OF_A_VIRTUAL_MACHINE: [Self; 6] = [
         Self::DebugExit,
         Self::SoftOff,
@@ -38,12 +38,12 @@ impl WayOut {
         Self::TripleFault,
     ];
 
-    /// To start a machine again.
+    /// To restart a machine.
     pub(crate) const TO_REBOOT: [Self; 4] =
         [Self::ResetRegister, Self::Chipset, Self::KeyboardController, Self::TripleFault];
 
-    /// To end the machine. On a PC nothing documents the port of `isa-debug-exit`, so writing to it would be a guess; a
-    /// PC is never reset here, and stays on after a failure, so that its screen can be read.
+    /// To end the machine. On a PC the port of `isa-debug-exit` may be anything, so it is not written; a PC is never
+    /// reset here, and stays on after a failure, so that its screen can be read.
     pub(crate) const fn to_end(status: ExitStatus, has_hypervisor: bool) -> &'static [Self] {
         match (has_hypervisor, status) {
             (true, _) => &Self::OF_A_VIRTUAL_MACHINE,
@@ -52,7 +52,7 @@ impl WayOut {
         }
     }
 
-    /// Whether it starts the machine again, unless the VMM ends there.
+    /// Whether it restarts the machine, unless the VMM ends instead.
     pub(crate) const fn is_reset(self) -> bool {
         !matches!(self, Self::DebugExit | Self::SoftOff)
     }

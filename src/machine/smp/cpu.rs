@@ -19,30 +19,30 @@ const GS_BASE: u32 = 0xC000_0101;
 /// What the kernel keeps for a CPU. GS points to it.
 #[repr(C)]
 pub(crate) struct Cpu {
-    /// Its own address, to be read through GS; 0 until the CPU has taken it.
+    /// Its own address, read through GS; 0 until the CPU has claimed it.
     this: AtomicU64,
-    /// Where its stack begins, for the entry code.
+    /// The top of its stack, for the entry code.
     stack: AtomicU64,
     number: u32,
     apic_id: AtomicU32,
     is_running: AtomicBool,
     has_stopped: AtomicBool,
     sleep_state: AtomicU8,
-    /// TSC ticks that it has slept, without the current sleep.
+    /// TSC ticks that it has slept, excluding the current sleep.
     slept: AtomicU64,
     /// The TSC when it last went to sleep.
     asleep_since: AtomicU64,
     /// The TSC when it was started.
     started: AtomicU64,
-    /// The last generation of the page tables that it knows: see [`tlb`](crate::machine::paging::tlb).
+    /// The last page table generation that it has applied: see [`tlb`](crate::machine::paging::tlb).
     pub(crate) generation: AtomicU64,
-    /// A pending NMI has it flush its TLB.
+    /// A pending NMI tells it to flush its TLB.
     pub(crate) is_to_catch_up: AtomicBool,
     /// Interrupts and exceptions, by vector.
     counts: [AtomicU64; 256],
-    /// Interrupts since the last sign of life of the code below them.
+    /// Interrupts since the interrupted code last showed progress.
     pub(crate) burst: AtomicU32,
-    /// Whether its local APIC keeps interrupts pending.
+    /// Whether its local APIC blocks interrupts.
     pub(crate) is_held: AtomicBool,
     pub(super) job: Slot,
     segments: Segments,
@@ -52,11 +52,11 @@ pub(crate) struct Cpu {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum SleepState {
-    /// It does something.
+    /// Awake.
     Awake,
-    /// It looks for the last time whether there is something to do.
+    /// About to sleep: checks one last time for work.
     Looking,
-    /// It waits for an interrupt, and uses no memory that could have been unmapped until one comes.
+    /// Waits for an interrupt; until then it accesses no memory that could have been unmapped.
     Asleep,
 }
 
@@ -84,26 +84,26 @@ impl Cpu {
         }
     }
 
-    /// Where the entry code finds the stack.
+    /// The offset of the stack pointer, for the entry code.
     pub(crate) const STACK: usize = offset_of!(Self, stack);
 
-    /// Has it begin on this stack.
+    /// Sets the stack on which it starts.
     pub(crate) fn set_stack(&self, top: u64) {
         self.stack.store(top, Ordering::Relaxed);
     }
 
-    /// The CPU that runs.
+    /// The current CPU.
     pub(crate) fn this() -> &'static Self {
         let this: *const Self;
-        // SAFETY: `take` has had GS point to a `Cpu` that lives permanently, and begins with its own address. Code does
-        // not move from one CPU to another.
+        // SAFETY: `take` has set GS to a `Cpu` that lives permanently and begins with its own address. Code does not
+        // migrate between CPUs.
         unsafe {
             asm!("mov {}, gs:[0]", out(reg) this, options(pure, readonly, nostack, preserves_flags));
             &*this
         }
     }
 
-    /// Makes the CPU that runs this one.
+    /// Makes this the current CPU.
     pub(crate) fn take(&'static self) {
         let address = core::ptr::from_ref(self) as u64;
         self.this.store(address, Ordering::Relaxed);
@@ -115,7 +115,7 @@ impl Cpu {
         self.is_running.store(true, Ordering::Release);
     }
 
-    /// Notes its local APIC's ID.
+    /// Records its local APIC's ID.
     pub(crate) fn set_apic_id(&self, id: u32) {
         self.apic_id.store(id, Ordering::Relaxed);
     }
@@ -130,7 +130,7 @@ impl Cpu {
         self.number
     }
 
-    /// Whether this is the CPU that firmware started the machine on, which runs the main loop.
+    /// Whether this is the boot CPU, which runs the main loop.
     pub(crate) fn is_boot(&self) -> bool {
         self.number == 0
     }
@@ -145,7 +145,7 @@ impl Cpu {
         self.is_running.load(Ordering::Acquire)
     }
 
-    /// Notes the TSC when it began to run.
+    /// Records the TSC when it began to run.
     pub(crate) fn set_started(&self, tsc: u64) {
         self.started.store(tsc, Ordering::Relaxed);
     }
@@ -169,25 +169,25 @@ impl Cpu {
         clock::duration(self.slept.load(Ordering::Relaxed) + still)
     }
 
-    /// Notes that it goes to sleep now.
+    /// Records that it goes to sleep now.
     pub(crate) fn fall_asleep(&self) {
         self.asleep_since.store(tsc::now(), Ordering::Relaxed);
         self.set_sleep_state(SleepState::Asleep);
     }
 
-    /// Notes that it has slept until now.
+    /// Records that it has slept until now.
     pub(crate) fn note_slept(&self) {
         let ticks = tsc::now().saturating_sub(self.asleep_since.load(Ordering::Relaxed));
         self.slept.fetch_add(ticks, Ordering::Relaxed);
     }
 
-    /// Counts an interrupt. Interrupts of one vector do not interrupt each other, so nothing is lost.
+    /// Counts an interrupt. Interrupts of one vector do not nest, so no count is lost.
     pub(crate) fn count(&self, vector: u8) {
         let count = &self.counts[usize::from(vector)];
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// How often `vector` has come to it, since the vector has its owner.
+    /// How often `vector` has come to it since the vector has its owner.
     pub(crate) fn counted(&self, vector: u8) -> u64 {
         self.counts[usize::from(vector)].load(Ordering::Relaxed)
     }
@@ -196,7 +196,7 @@ impl Cpu {
         self.counts[usize::from(vector)].store(0, Ordering::Relaxed);
     }
 
-    /// How often device vectors and those of the kernel's own have come to it, all of them together.
+    /// How often all device vectors and the kernel's own vectors have come to it.
     pub(crate) fn interrupts(&self) -> u64 {
         (FIRST_EXTERNAL..=u8::MAX).map(|vector| self.counted(vector)).sum()
     }

@@ -1,4 +1,4 @@
-//! What a CPU is given to do.
+//! Jobs of the other CPUs.
 
 use derive_more::{Display, Error};
 
@@ -7,7 +7,7 @@ use crate::machine::smp::idle::idle_unless;
 use crate::machine::smp::registry::{get, wake};
 use crate::machine::smp::slot::{Job, Occupied};
 
-/// Why a CPU does not do it.
+/// Why a CPU does not take a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub(crate) enum JobError {
     /// It does not run.
@@ -21,10 +21,10 @@ pub(crate) enum JobError {
     Busy(#[error(not(source))] u32),
 }
 
-/// Has the CPU with this number run `job`.
+/// Makes the CPU with this number run `job`.
 ///
 /// # Errors
-/// When it does not run, runs the main loop, or has not finished the job before.
+/// When it does not run, runs the main loop, or has not finished its previous job.
 pub(crate) fn run(number: u32, job: Job) -> Result<(), JobError> {
     let cpu = get(number).ok_or(JobError::NoCpu(number))?;
     if cpu.is_boot() {
@@ -36,17 +36,17 @@ pub(crate) fn run(number: u32, job: Job) -> Result<(), JobError> {
 }
 
 impl Cpu {
-    /// Whether it has a job to do.
+    /// Whether it has a job.
     pub(crate) fn is_busy(&self) -> bool {
         self.job.is_occupied()
     }
 
-    /// How many jobs it has done.
+    /// How many jobs it has finished.
     pub(crate) fn jobs(&self) -> u64 {
         self.job.done()
     }
 
-    /// Does jobs permanently, and sleeps when there is none. Interrupts are on.
+    /// Runs jobs forever, and sleeps when there is none. Interrupts are on.
     pub(crate) fn serve_jobs(&self) -> ! {
         loop {
             if let Some(job) = self.job.take() {

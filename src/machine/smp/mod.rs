@@ -1,6 +1,6 @@
 //! The CPUs: their registry, per-CPU state, and jobs.
 //!
-//! The rest of the machine imports from the files; this list is for those above it.
+//! The rest of the machine imports from the files; this list is for the layers above.
 
 pub(crate) mod cpu;
 pub(crate) mod idle;

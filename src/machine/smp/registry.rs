@@ -1,7 +1,7 @@
-//! The CPUs: which there are, which of them run, and what each has for itself.
+//! The CPUs: which exist, which run, and their per-CPU state.
 //!
-//! The boot CPU is number 0 and runs the main loop. The others are numbered as they come, in the order of the MADT.
-//! They take interrupts and run jobs ([`run`]), and sleep otherwise.
+//! The boot CPU is number 0 and runs the main loop. The others are numbered in the order of the MADT. They take
+//! interrupts, run jobs ([`run`]), and sleep otherwise.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -14,20 +14,19 @@ use crate::machine::time::{clock, tsc};
 
 /// The boot CPU.
 static BOOT: Cpu = Cpu::new(0);
-/// Places for the other CPUs, in the order of their numbers, of which the first ones are taken: by CPUs that run, or
-/// may.
+/// Slots for the other CPUs, by number. The first ones are taken, by CPUs that run or may still start.
 pub(super) static OTHERS: Once<Vec<Once<&'static Cpu>>> = Once::new();
 /// CPUs that run.
 static RUNNING: AtomicU32 = AtomicU32::new(1);
 
-/// Makes the CPU that runs the boot CPU, which began at this TSC. Before anything that asks which CPU runs.
+/// Makes the current CPU the boot CPU, which began at this TSC. Called before anything that needs the current CPU.
 pub(crate) fn begin(entry_tsc: u64) {
     BOOT.take();
     BOOT.set_started(entry_tsc);
     BOOT.set_running();
 }
 
-/// Notes that the CPU that runs, which is `cpu`, takes part.
+/// Records that `cpu`, the current CPU, runs.
 pub(super) fn join(cpu: &Cpu) {
     cpu.set_apic_id(local_apic::id());
     cpu.set_started(tsc::now());
@@ -35,7 +34,7 @@ pub(super) fn join(cpu: &Cpu) {
     cpu.set_running();
 }
 
-/// How many CPUs run. They have the numbers below only if none was lost when it was started.
+/// How many CPUs run. Their numbers are 0 to this only if none failed to start.
 pub(crate) fn count() -> u32 {
     RUNNING.load(Ordering::Acquire)
 }
@@ -59,10 +58,9 @@ pub(crate) fn boot() -> &'static Cpu {
     &BOOT
 }
 
-/// Wakes a CPU that sleeps, or is about to, so that it looks again at what there is to do. What it is to find has been
-/// stored before.
+/// Wakes a CPU that sleeps or is about to, so that it checks for work again. The work must have been stored before.
 pub(crate) fn wake(cpu: &Cpu) {
-    // Either this CPU sees that the other means to sleep, or the other sees what was stored: see `idle_unless`.
+    // Either this CPU sees that the other is about to sleep, or the other sees the stored work: see `idle_unless`.
     fence(Ordering::SeqCst);
     if cpu.sleep_state() != SleepState::Awake {
         local_apic::send(cpu.apic_id(), numbers::WAKE);
@@ -71,7 +69,7 @@ pub(crate) fn wake(cpu: &Cpu) {
 
 /// One more than the number of the CPU that reports a failure of the kernel, while all others halt. 0 before.
 static STOPPER: AtomicU32 = AtomicU32::new(0);
-/// How long the others are waited for, in ms: one that is lost does not keep the report from being made.
+/// How long to wait for the others, in ms: a lost CPU must not prevent the report.
 const STOP_PATIENCE: u32 = 200;
 
 /// Halts every other CPU by an NMI, and waits until they have halted.

@@ -1,4 +1,4 @@
-//! Where a CPU finds its job.
+//! The slot in which a CPU finds its job.
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,22 +8,22 @@ use x86_64::instructions::interrupts::without_interrupts;
 
 /// A job for a CPU, run once, with interrupts on. It must return: nothing else runs there meanwhile.
 ///
-/// It has a stack of 32 KiB. A long one notes its progress
+/// It has a stack of 32 KiB. A long one must report progress
 /// ([`vectors::note_progress`](crate::machine::interrupts::vectors::note_progress)): otherwise interrupts of that CPU
-/// are held back after the first thousand.
+/// are blocked after the first thousand.
 ///
-/// Balloons are not deflated for it, as they are for the boot CPU's programs: without free memory its allocations fail.
+/// Balloons are not deflated for it, unlike for programs on the boot CPU: without free memory its allocations fail.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// Room for a job, until it is done.
+/// Space for a job, until it is done.
 pub(super) struct Slot {
-    /// Held with interrupts off and for a move only. Not a `Lock`, which needs to know the CPU that this is part of.
+    /// Held with interrupts off, only for a move. Not a `Lock`, which needs the `Cpu` that this is part of.
     job: Mutex<Option<Job>>,
     is_occupied: AtomicBool,
     done: AtomicU64,
 }
 
-/// The job before is not done.
+/// The previous job is not done.
 pub(super) struct Occupied;
 
 impl Slot {
@@ -34,7 +34,7 @@ impl Slot {
     /// Puts a job in.
     ///
     /// # Errors
-    /// While the one before is not done.
+    /// While the previous one is not done.
     pub(super) fn give(&self, job: Job) -> Result<(), Occupied> {
         if self.is_occupied.swap(true, Ordering::Acquire) {
             return Err(Occupied);
@@ -53,7 +53,7 @@ impl Slot {
         without_interrupts(|| self.job.lock().is_some())
     }
 
-    /// Notes that the job is done.
+    /// Records that the job is done.
     pub(super) fn finish(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
         self.is_occupied.store(false, Ordering::Release);

@@ -29,23 +29,21 @@ use ballonet::platform::Handled;
 
 /// The most processors that are read from the MADT.
 const MOST: usize = MOST_CPUS as usize;
-/// How long a processor is waited for after its first startup IPI, in nanoseconds; and after the second.
+/// How long to wait for a processor after its first startup IPI, in nanoseconds; and after the second.
 const FIRST_PATIENCE: u64 = 20_000_000;
 const SECOND_PATIENCE: u64 = 500_000_000;
-/// How long those that do not come are waited for, all of them together, in nanoseconds; and each beyond that. Firmware
-/// may name thousands that are not there.
+/// The total wait for processors that do not start, in nanoseconds; and the wait for each beyond that. Firmware may
+/// list thousands that do not exist.
 const TOTAL_PATIENCE: u64 = 3_000_000_000;
 const LEAST_PATIENCE: u64 = 1_000_000;
-/// How long those that have come are waited for until they run, in nanoseconds, and lost time counts for all of them
-/// together.
+/// How long to wait until a started processor runs, in nanoseconds; lost time counts against all of them together.
 const JOIN_PATIENCE: u64 = 5_000_000_000;
 /// Between INIT and the startup IPI, in nanoseconds: not for virtual machines, whose processors need no time.
 const INIT_TIME: u64 = 10_000_000;
 /// The most failures that are reported one by one.
 const MOST_REPORTED: usize = 8;
 
-/// Starts the processors of the MADT, so that at most `most` CPUs run. `page` is a page for the code that they begin
-/// with.
+/// Starts the processors of the MADT, so that at most `most` CPUs run. `page` is a page for their first code.
 ///
 /// # Safety
 /// `page` is memory below [`trampoline::PAGE_LIMIT`] that no other code ever uses, and mapped one to one.
@@ -78,7 +76,7 @@ pub(crate) unsafe fn start(features: &Features, madt: &Madt, image: &Image, page
         wait_for(INIT_TIME, || false);
     }
     let prepared = start_all(&processors, (page / FRAME_SIZE) as u8);
-    // By number, whether or not all of them have come.
+    // By number, whether or not all of them have started.
     if count() > 1
         && let Err(error) = frames::enable_caches(1 + prepared)
     {
@@ -90,11 +88,11 @@ pub(crate) unsafe fn start(features: &Features, madt: &Madt, image: &Image, page
     }
 }
 
-/// Has the processors with these ids begin, one by one. Returns for how many there are stacks.
+/// Starts the processors with these ids, one by one. Returns for how many there are stacks.
 fn start_all(processors: &[u32], vector: u8) -> usize {
     let (mut prepared, mut failures) = (0, 0);
     let mut patience = Patience::new();
-    // One that has not come has not used its `Cpu`.
+    // A processor that has not started has not used its `Cpu`.
     let mut spare = None;
     for &apic_id in processors {
         let next = spare.take().or_else(|| prepare(prepared + 1).inspect(|_| prepared += 1));
@@ -115,7 +113,7 @@ fn start_all(processors: &[u32], vector: u8) -> usize {
     prepared as usize
 }
 
-/// What CPUs interrupt each other by.
+/// Registers the vectors by which CPUs interrupt each other.
 fn install_vectors() {
     // Its arrival is its whole effect.
     vectors::install(vectors::WAKE, String::from("wake"), vectors::Handler::new(|| Handled::Yes));
@@ -126,20 +124,20 @@ fn install_vectors() {
     vectors::install(vectors::FLUSH, String::from("flush"), vectors::Handler::new(flush));
 }
 
-/// What became of a processor that does not run as it should.
+/// How a processor failed to run as it should.
 #[derive(Display)]
 enum Failure {
     #[display("did not start")]
     NotStarted,
-    #[display("started, and was not heard of again")]
+    #[display("started, but never reported running")]
     Lost,
-    #[display("is left alone: the one with APIC ID {_0}, which had been given up, came in its place")]
+    #[display("is not used: the one with APIC ID {_0}, which had been given up, started late and took its place")]
     Other(u32),
-    #[display("has a TSC that is {_0} ticks off: do not compare times that were taken on it")]
+    #[display("has a TSC that is {_0} ticks off: do not compare times taken on it with others")]
     Clock(u64),
 }
 
-/// How long processors are waited for that may not come, or not run, in nanoseconds.
+/// Waits for processors that may not start or not run, in nanoseconds.
 struct Patience {
     to_come: u64,
     to_join: u64,
@@ -150,28 +148,28 @@ impl Patience {
         Self { to_come: TOTAL_PATIENCE, to_join: JOIN_PATIENCE }
     }
 
-    /// For one processor to come, after its first startup IPI, and after its second.
+    /// For one processor to start, after its first startup IPI, and after its second.
     fn to_come(&self) -> [u64; 2] {
         [FIRST_PATIENCE, SECOND_PATIENCE].map(|patience| patience.min(self.to_come).max(LEAST_PATIENCE))
     }
 
-    /// For one that has come to run.
+    /// For a started one to run.
     fn to_join(&self) -> u64 {
         self.to_join.max(LEAST_PATIENCE)
     }
 
-    /// One has not come.
+    /// One has not started.
     fn has_not_come(&mut self) {
         self.to_come = self.to_come.saturating_sub(self.to_come().iter().sum());
     }
 
-    /// One has come, and does not run.
+    /// One has started, but does not run.
     fn is_lost(&mut self) {
         self.to_join = 0;
     }
 }
 
-/// The processors that can be started: those that are enabled, but for the one that runs, and can be named.
+/// The processors that can be started: enabled, addressable, and not the current one.
 fn startable(processors: &[Processor], boot: u32, x2apic: bool) -> impl Iterator<Item = Processor> {
     let can_be_named = move |id: u32| x2apic && id != local_apic::EVERYBODY || id < local_apic::EVERYBODY_XAPIC;
     let is_wanted = move |processor: &&Processor| {
@@ -182,7 +180,7 @@ fn startable(processors: &[Processor], boot: u32, x2apic: bool) -> impl Iterator
 
 /// The CPU with this number, and its stacks; `None` if there is no memory for them.
 fn prepare(number: u32) -> Option<&'static Cpu> {
-    // Half of memory is for other things than CPUs.
+    // CPUs get at most half of memory.
     let counts = frames::with(|frames| frames.counts());
     if counts.free <= counts.total / 2 + stack::FRAMES_A_CPU {
         return None;
@@ -194,7 +192,7 @@ fn prepare(number: u32) -> Option<&'static Cpu> {
     Some(cpu)
 }
 
-/// Has the processor with this id begin as `cpu`, and waits until it runs.
+/// Starts the processor with this id as `cpu`, and waits until it runs.
 fn bring_in(apic_id: u32, cpu: &'static Cpu, vector: u8, patience: &mut Patience) -> Result<(), Failure> {
     trampoline::await_next(cpu);
     let before = tsc::now();
@@ -242,7 +240,7 @@ pub(crate) extern "C" fn enter(cpu: &'static Cpu) -> ! {
     machine_check::begin(&features);
     local_apic::setup::enable(&features);
     registry::join(cpu);
-    // From here on it takes part in TLB shootdowns; it missed those before.
+    // From here on it takes part in TLB shootdowns; it missed earlier ones.
     tlb::catch_up();
     interrupts::enable();
     cpu.serve_jobs()

@@ -1,10 +1,10 @@
-//! The way of an application processor from real mode to Rust.
+//! The path of an application processor from real mode to Rust.
 //!
 //! *On entry* by a startup IPI (SDM vol. 3, 10.4.4): real mode, `cs:ip` = the page that the IPI names, everything else
 //! as after an INIT. *We establish*: long mode through the tables of the entry code, then the kernel's own, a stack
 //! that ends in a null frame pointer; then `enter` of [`write()`].
 //!
-//! The code is copied to a page below 1 MiB, behind the parameters that it needs there.
+//! The code is copied to a page below 1 MiB, together with its parameters.
 
 use core::arch::{global_asm, naked_asm};
 use core::mem::{offset_of, size_of};
@@ -16,7 +16,7 @@ use x86_64::registers::control::EferFlags;
 use crate::machine::smp::cpu::Cpu;
 use crate::machine::start::entry::{CR0, CR4, EFER, EFER_LONG_MODE};
 
-/// The page is below this address, which is how far real mode reaches, and where a PC has no video memory.
+/// The page is below this address: within reach of real mode, and below a PC's video memory.
 pub(crate) const PAGE_LIMIT: u64 = 0xA_0000;
 
 /// An address to jump to with the segment.
@@ -27,12 +27,12 @@ struct FarAddress {
     unused: u16,
 }
 
-/// What the code needs at the page where it is.
+/// The code's parameters, in its page.
 #[repr(C)]
 struct Parameters {
     /// Null, 32-bit code, data, 64-bit code.
     gdt: [u64; 4],
-    /// Its limit and its address, as `lgdt` wants them.
+    /// Its limit and its address, as `lgdt` takes them.
     gdt_limit: u16,
     gdt_base: [u16; 2],
     unused: u16,
@@ -46,7 +46,7 @@ struct Parameters {
     entry: u64,
 }
 
-/// Where the parameters are: behind the jump to the code.
+/// The offset of the parameters: after the jump to the code.
 const PARAMETERS: usize = 8;
 
 const CODE_32: u16 = 8;
@@ -61,7 +61,7 @@ unsafe extern "C" {
     static ballonet_trampoline_end: u8;
 }
 
-// Only ever run where it is copied to: a constant.
+// A constant here; it runs only where it is copied to.
 global_asm!(
     ".pushsection .rodata.trampoline, \"a\", @progbits",
     ".p2align 4",
@@ -123,11 +123,11 @@ global_asm!(
     efer_register = const EFER,
 );
 
-/// What a processor calls with its [`Cpu`], on its own stack.
+/// The function that a processor calls with its [`Cpu`], on its own stack.
 static ENTER: AtomicU64 = AtomicU64::new(0);
 /// The kernel's page tables, as CR3 has them.
 static ROOT: AtomicU64 = AtomicU64::new(0);
-/// The [`Cpu`] of the next processor that comes; 0 when none is awaited.
+/// The [`Cpu`] of the next processor to start; 0 when none is awaited.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Where a processor continues in the image: claims its [`Cpu`] and its stack, or halts if it is late.
@@ -185,25 +185,25 @@ pub(crate) unsafe fn write(page: u64, tables: u32, root: u64, nx: bool, enter: e
     ROOT.store(root, Ordering::Relaxed);
     ENTER.store(enter as *const () as u64, Ordering::Relaxed);
     let length = offset_of(&raw const ballonet_trampoline_end) as usize;
-    // SAFETY: the page is the caller's to give, as long as the code with its parameters, which is far less than a page;
-    // it is aligned, and so are the parameters in it.
+    // SAFETY: the page is the caller's; the code with its parameters is far less than a page; it is aligned, and so are
+    // the parameters in it.
     unsafe {
         copy_nonoverlapping(start, page as *mut u8, length);
         ((page as usize + PARAMETERS) as *mut Parameters).write(parameters);
     }
 }
 
-/// The next processor that comes takes this one.
+/// The next processor to start takes this one.
 pub(crate) fn await_next(cpu: &'static Cpu) {
     NEXT.store(core::ptr::from_ref(cpu) as u64, Ordering::Release);
 }
 
-/// Whether a processor has come.
+/// Whether a processor has claimed it.
 pub(crate) fn has_come() -> bool {
     NEXT.load(Ordering::Acquire) == 0
 }
 
-/// Stops waiting for a processor: a later one halts. Returns whether one has come.
+/// Stops waiting for a processor: a later one halts. Returns whether one has claimed it.
 pub(crate) fn await_none() -> bool {
     NEXT.swap(0, Ordering::AcqRel) == 0
 }

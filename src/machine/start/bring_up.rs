@@ -1,4 +1,4 @@
-//! From the loader's hand to a machine that drivers can use.
+//! Brings the machine up, from the loader's entry to a machine that drivers can use.
 
 use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort, TableInfo, TableState};
 use crate::boot::{
@@ -36,7 +36,7 @@ use ballonet::platform::{Handled, RegisterWindow};
 use core::fmt::Write;
 use derive_more::Display;
 
-/// What the entry code knows.
+/// What the entry code passes.
 #[derive(Debug)]
 pub struct Entry {
     image: Image,
@@ -51,14 +51,14 @@ pub struct Entry {
 pub(crate) struct Machine {
     /// What the CPU can do.
     pub features: Features,
-    /// What the ACPI tables say, where there are any.
+    /// The contents of the ACPI tables, if there are any.
     pub acpi: Option<Acpi>,
-    /// What the MP table says, where there is no MADT.
+    /// The contents of the MP table, if there is no MADT.
     mp_table: Option<Madt>,
-    /// What CPU, machine and firmware are called.
+    /// The names of CPU, machine and firmware.
     pub identity: Identity,
     pub(crate) config: MachineConfig,
-    /// The windows of BARs that drivers have mapped: no function gets those of another.
+    /// The BAR windows that drivers have mapped: no function may map another's.
     pub(crate) claims: Vec<RegisterWindow>,
     pub(crate) frames: MachineFrames,
     boot: BootInfo,
@@ -66,7 +66,7 @@ pub(crate) struct Machine {
     image: Image,
 }
 
-/// Why the machine could not be brought up. Nothing can be done about it.
+/// Why the machine could not be brought up. Always fatal.
 #[derive(Debug, Display)]
 enum StartError {
     #[display("{_0}")]
@@ -114,7 +114,7 @@ impl Entry {
     }
 
     fn continue_with(self, features: Features) -> Result<Machine, StartError> {
-        // Before pages choose more of the page attribute table than the first ones do.
+        // Before any page uses PAT entries that the first page tables do not.
         let had_changed = memory_types::set_pat(&features);
         let boot = self.read_boot_info(&features)?;
         if had_changed {
@@ -171,10 +171,10 @@ impl Entry {
         Ok(Machine { features, acpi, mp_table, identity, config, claims, frames, boot, options, image })
     }
 
-    /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page
-    /// that other CPUs begin in, if there is one.
+    /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns the memory, and the page in
+    /// which other CPUs start, if there is one.
     fn set_up_memory(&self, boot: &BootInfo, features: &Features) -> Result<(Counts, Option<PhysRange>), StartError> {
-        // A map may speak of more than the CPU can address.
+        // A map may claim more than the CPU can address.
         let limit = paging::physical_limit(features);
         let usable = || boot.memory_map.usable().filter_map(move |range| range.below(limit));
         let place = self.image.place();
@@ -182,7 +182,7 @@ impl Entry {
             return Err(StartError::Overlap(place.start, place.end));
         }
         let image = physical(place.start, place.end);
-        // Page 0 stays unused so that null pointers fault; modules stay because nothing has asked to free them.
+        // Page 0 stays unused so that null pointers fault; modules stay because nothing frees them.
         let kept = boot.areas.iter().filter(|area| area.kind.is_kept()).map(|area| area.range);
         let reserved = physical(0, 4096).into_iter().chain(image).chain(kept);
         let startup_page = ballonet::memory::place(FRAME_SIZE, PAGE_LIMIT, usable(), reserved.clone());
@@ -198,11 +198,11 @@ impl Entry {
         Ok((counts, startup_page))
     }
 
-    /// Reads what the loader says, and chooses how to log before anything is logged.
+    /// Reads the boot information, and chooses the log's format before anything is logged.
     fn read_boot_info(&self, features: &Features) -> Result<BootInfo, StartError> {
         // SAFETY: the entry code's page tables are still in use.
         let memory = unsafe { EarlyMemory::new() };
-        // Notes wait here until it is known how to log them.
+        // Notes wait here until the log's format is known.
         let mut notes: [Option<Note>; 8] = [None; 8];
         let mut keep = |note| {
             if let Some(slot) = notes.iter_mut().find(|slot| slot.is_none()) {
@@ -242,22 +242,27 @@ impl Machine {
         &self.options
     }
 
-    /// The word of the command line that keeps the kernel from starting ([`KernelOptions::refusal`]).
+    /// The word of the command line that prevents the start ([`KernelOptions::refusal`]).
     pub(crate) fn refusal(&self) -> Option<Warning<'_>> {
         KernelOptions::refusal(self.boot.command_line.as_bytes())
     }
 
-    /// Processors, interrupt controllers and the wiring of ISA: from ACPI, else from the MP table.
+    /// Processors, interrupt controllers and ISA interrupt routing: from ACPI, else from the MP table.
     pub(crate) fn madt(&self) -> Option<&Madt> {
         self.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()).or(self.mp_table.as_ref())
     }
 
-    /// What the loader said.
+    /// The boot information.
     pub(crate) fn boot_info(&self) -> &BootInfo {
         &self.boot
     }
 
-    /// Where the kernel lies.
+    /// The ends of the memory below 4 GiB and of all memory.
+    pub(crate) fn memory_ends(&self) -> (u64, u64) {
+        self.boot.memory_map.ends()
+    }
+
+    /// The kernel image.
     pub(crate) fn image(&self) -> &Image {
         &self.image
     }
@@ -273,13 +278,12 @@ fn framebuffer(boot: &BootInfo) -> Option<&Framebuffer> {
     boot.framebuffer.as_ref().filter(|found| found.range().is_some_and(|range| !is_memory(range)))
 }
 
-/// Begins to show the log, as early as it is known where.
+/// Starts to show the log as soon as the screen is known.
 fn begin_screen(boot: &BootInfo, features: &Features) {
     let title = format_args!("ballonet {}, loaded by {}", env!("CARGO_PKG_VERSION"), boot.protocol);
     let pixels = framebuffer(boot).filter(|found| found.format != PixelFormat::Text).and_then(Framebuffer::range);
     if let Some(range) = pixels.filter(|_| features.pat) {
-        // SAFETY: the loader says that pixels are there, and its own map no memory; the other CPUs have not been
-        // started.
+        // SAFETY: by the loader there are pixels, and by its own map no memory; the other CPUs have not been started.
         unsafe { ENTRY_TABLES.combine_writes(range.start().as_u64()..range.end()) };
     }
     // SAFETY: the entry code's page tables are in use until the screen is suspended; the framebuffer is no usable
@@ -299,7 +303,7 @@ fn attach_framebuffer(boot: &BootInfo) {
     }
 }
 
-/// Without a framebuffer there may be a VGA adapter in text mode, unless firmware says that there is none.
+/// Without a framebuffer, uses a VGA adapter in text mode, unless firmware says that there is none.
 fn attach_vga(boot: &BootInfo, acpi: Option<&Acpi>) {
     if !screen::is_present() || framebuffer(boot).is_some() {
         return;
@@ -324,7 +328,7 @@ fn report_memory(boot: &BootInfo, counts: &Counts) {
 
 /// Warns of memory that firmware set uncached. Under a hypervisor the MTRRs do not matter.
 fn tell_memory_types(boot: &BootInfo, features: &Features) {
-    /// Below, other registers hold, of which this kernel's memory has nothing worth speaking of.
+    /// Below this address the fixed-range MTRRs apply; the kernel uses hardly any memory there.
     const FIRST: u64 = 1 << 20;
     let Some(mtrrs) = Mtrrs::read(features).filter(|_| !features.hypervisor) else { return };
     for range in boot.memory_map.usable().filter(|range| range.end() > FIRST) {
@@ -334,7 +338,7 @@ fn tell_memory_types(boot: &BootInfo, features: &Features) {
     }
 }
 
-/// Reads ACPI from where the loader says it is, or from where BIOSes put it.
+/// Reads ACPI at the loader's address, or else from the BIOS area.
 fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
     let memory = FirmwareMemory;
     let rsdp = Rsdp::locate(&memory, boot.rsdp, &mut |address, error| {
@@ -356,7 +360,7 @@ fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
     Some(acpi)
 }
 
-/// Names the tables in a line; those that cannot be used in lines of their own.
+/// Logs the tables in one line, and each unusable one in a line of its own.
 fn report_tables(tables: &[TableInfo]) {
     let mut names = String::new();
     for table in tables {
@@ -373,7 +377,7 @@ fn report_tables(tables: &[TableInfo]) {
     }
 }
 
-/// Reads the MP table where ACPI does not say what it would.
+/// Reads the MP table, if ACPI lacks its information.
 fn read_mp_table(acpi: Option<&Acpi>) -> Option<Madt> {
     if acpi.is_some_and(|acpi| acpi.madt.is_some()) {
         return None;

@@ -1,13 +1,13 @@
-//! The first two sectors of a bzImage: its header, and the way from real mode to the 32-bit entry of Linux.
+//! The first two sectors of a bzImage: its header, and the path from real mode to Linux's 32-bit entry.
 //!
-//! A bzImage is these 1,024 bytes and the image's memory behind them (`scripts/bzimage.sh`). Boot loaders that enter in
-//! protected or long mode read the header only. QEMU's and kvmtool's `-kernel` enter here.
+//! A bzImage is these 1,024 bytes followed by the image's memory (`scripts/bzimage.sh`). Boot loaders that enter in
+//! protected or long mode only read the header. QEMU's and kvmtool's `-kernel` enter here.
 //!
 //! *On entry* (Linux, Documentation/arch/x86/boot.rst, "Running the kernel"): real mode, these bytes at `cs` minus
 //! 0x20, with the loader's fields filled in and 32 KiB of memory from there; the image where `code32_start` says.
 //!
-//! *We establish*: a zero page of this header and of the BIOS's memory map (INT 15h, E820), address line 20 on,
-//! protected mode with flat segments, `esi` = the zero page.
+//! *We establish*: a zero page with this header and the BIOS's memory map (INT 15h, E820), A20 on, protected mode with
+//! flat segments, `esi` = the zero page.
 
 /// Defines the header and its code, in a section that no loader of the ELF image loads.
 #[doc(hidden)]

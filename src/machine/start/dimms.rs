@@ -1,4 +1,4 @@
-//! Memory that the loader's map omits: DIMMs present at boot are used, anything else is only logged.
+//! Memory that the loader's map omits: DIMMs that are present at boot are used, anything else is only logged.
 
 use ::log::{info, warn};
 
@@ -32,7 +32,7 @@ pub(crate) fn add(memory: &impl PhysicalMemory, boot: &mut BootInfo) {
 
 /// Logs address ranges for memory that ACPI has and the memory map lacks.
 pub(crate) fn tell_unused(boot: &BootInfo, acpi: &Acpi) {
-    /// Smaller gaps, and those below 1 MiB, are holes that firmware does not bother to exclude.
+    /// Smaller gaps, and those below 1 MiB, are holes that firmware does not exclude from the SRAT.
     const LEAST: u64 = 2 << 20;
     const FIRST: u64 = 1 << 20;
     for memory in acpi.srat.iter().flat_map(|srat| &srat.memory) {

@@ -2,18 +2,17 @@
 //!
 //! *On entry* by PVH (Xen's x86/HVM direct boot ABI) or by multiboot2 (3.3): protected mode, 32-bit flat segments,
 //! paging off, interrupts off, `ebx` = physical address of the boot information; by multiboot2 also `eax` = its magic
-//! number. Nothing else is taken for granted, neither control bits nor a stack: GRUB under UEFI leaves PAE and long
-//! mode half turned on.
+//! number. Nothing else is assumed, neither control bits nor a stack: GRUB under UEFI leaves PAE and long mode half
+//! turned on.
 //!
 //! By the Linux boot protocol the code comes from [`linux_entry`](crate::machine::start::linux_entry).
 //!
-//! A PVH loader puts the image where it is linked, at 2 MiB. GRUB puts it at a multiple of 2 MiB that is free, as the
-//! header asks; where that is, the code finds out from where it runs.
+//! A PVH loader puts the image at its linked address, 2 MiB. GRUB puts it at a free multiple of 2 MiB, as the header
+//! requests; the code finds out from its own address where that is.
 //!
 //! *We establish*: the CPU has what the kernel needs (see [`refusal`](crate::machine::start::refusal)), long mode, SSE
-//! on (the compiler uses it everywhere), write protection of read-only pages, by 2 MiB pages the first 4 GiB mapped one
-//! to one and the image at the addresses it is linked for, a stack that ends in a null frame pointer; then the kernel's
-//! `main`.
+//! on (the compiler uses it everywhere), write protection of read-only pages, the first 4 GiB mapped one to one and the
+//! image at its linked addresses (by 2 MiB pages), a stack that ends in a null frame pointer; then the kernel's `main`.
 
 use core::ops::Range;
 
@@ -40,7 +39,7 @@ pub const CR4: u32 =
 #[doc(hidden)]
 pub const EFER: u32 = 0xC000_0080;
 
-/// EFER at entry: long mode. NX follows once CPUID has been asked.
+/// EFER at entry: long mode. NX follows once CPUID has been read.
 #[doc(hidden)]
 pub const EFER_LONG_MODE: u32 = EferFlags::LONG_MODE_ENABLE.bits() as u32;
 
@@ -65,20 +64,21 @@ pub const ENTRY_GDT_LIMIT: u16 = size_of_val(&ENTRY_GDT) as u16 - 1;
 #[repr(C, align(4096))]
 pub struct EntryTables(core::cell::UnsafeCell<[u8; 8 * 4096]>);
 
-// SAFETY: only the entry code writes it, before there is a second thread of execution; then the MMU alone reads it.
+// SAFETY: only the entry code writes it, before there is a second thread of execution; afterwards only the MMU reads
+// it.
 unsafe impl Sync for EntryTables {}
 
 impl EntryTables {
-    /// Where they are: the address of the top one.
+    /// The address of the top one.
     pub(crate) fn address(&self) -> u64 {
         self.0.get() as u64
     }
 
-    /// Has the CPU combine writes to physical addresses below 4 GiB, in pages of 2 MiB, as long as these tables are in
-    /// use.
+    /// Makes the CPU combine writes to a range of physical addresses below 4 GiB, by 2 MiB pages, while these tables
+    /// are in use.
     ///
     /// # Safety
-    /// Only pixels are there. No other CPU runs.
+    /// The range holds only pixels. No other CPU runs.
     pub(crate) unsafe fn combine_writes(&self, pixels: Range<u64>) {
         /// The PDs behind PML4 and PDPT, and what an entry of theirs maps.
         const PDS: u64 = 0x2000;
@@ -94,7 +94,7 @@ impl EntryTables {
     }
 }
 
-/// The entry's page tables. Other CPUs than the first come in by them, too.
+/// The entry's page tables. The other CPUs start on them, too.
 #[doc(hidden)]
 pub static ENTRY_TABLES: EntryTables = EntryTables(core::cell::UnsafeCell::new([0; 8 * 4096]));
 
@@ -129,7 +129,7 @@ macro_rules! entry_point {
             ".p2align 3",
             ".short 3, 0",
             ".long 12, multiboot2_entry + {down}",
-            // Framebuffer (3.1.10), optional: of whatever size and depth there is.
+            // Framebuffer (3.1.10), optional: of any size and depth.
             ".p2align 3",
             ".short 5, 1",
             ".long 20, 0, 0, 0",
@@ -137,7 +137,7 @@ macro_rules! entry_point {
             ".p2align 3",
             ".short 6, 0",
             ".long 8",
-            // Relocatable (3.1.14): from 2 MiB to 4 GiB, on 2 MiB, as low as can be.
+            // Relocatable (3.1.14): from 2 MiB to 4 GiB, aligned to 2 MiB, as low as possible.
             ".p2align 3",
             ".short 10, 0",
             ".long 24, 0x200000, 0xffffffff, 0x200000, 1",

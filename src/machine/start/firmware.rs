@@ -1,4 +1,4 @@
-//! Reading what firmware and the loader left in physical memory.
+//! Reads of data that firmware and the loader left in physical memory.
 
 use crate::boot::{PhysicalMemory, Unreadable};
 use crate::machine::memory::frames;
@@ -29,13 +29,13 @@ impl PhysicalMemory for EarlyMemory {
         if !mapped {
             return Err(Unreadable { address: start, length: bytes.len() });
         }
-        // SAFETY: mapped, by this value's maker. Memory that is not there reads as some value or other.
+        // SAFETY: mapped, as promised to `new`. Absent memory reads as an arbitrary value.
         unsafe { copy(start as *const u8, bytes) };
         Ok(())
     }
 }
 
-/// Physical memory under the kernel's page tables: usable memory where it is, all else through a short-lived window.
+/// Physical memory under the kernel's page tables: usable memory directly, all else through a short-lived window.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FirmwareMemory;
 
@@ -60,7 +60,7 @@ impl PhysicalMemory for FirmwareMemory {
     }
 }
 
-/// Copies from memory that firmware names: where a table is wrong that may be the kernel's, and `bytes` themselves.
+/// Copies from memory that firmware names; if a table is wrong that may be the kernel's, even `bytes` themselves.
 ///
 /// # Safety
 /// `bytes.len()` bytes from `start` are mapped.

@@ -1,4 +1,4 @@
-//! The names of this machine, which a failure report needs most.
+//! The names of this machine, for failure reports.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -25,7 +25,7 @@ impl Identity {
         let brand = cpuid::brand();
         let brand = String::from_utf8_lossy(&brand);
         let named = brand.trim_matches(['\0', ' ']);
-        let cpu = if named.is_empty() { String::from("does not tell its name") } else { named.into() };
+        let cpu = if named.is_empty() { String::from("has no name in CPUID") } else { named.into() };
         let unknown = if features.hypervisor { "virtual, without SMBIOS" } else { "not named: there is no SMBIOS" };
         let nameless = Self { cpu, machine: unknown.into(), firmware: String::from("not named") };
         match Smbios::find(&FirmwareMemory, boot.efi) {
@@ -43,7 +43,7 @@ impl Identity {
         [("CPU", &self.cpu), ("MACHINE", &self.machine), ("FIRMWARE", &self.firmware)]
     }
 
-    /// Logs a line for each: last, so that a photo of the screen has them.
+    /// Logs a line for each: as the last lines, so that a photo of the screen shows them.
     pub(crate) fn tell(&self) {
         info!("CPU: {}", self.cpu);
         info!("machine: {}", self.machine);

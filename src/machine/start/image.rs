@@ -1,14 +1,14 @@
-//! The kernel image: where its read-only data, its text and its writable data lie.
+//! The kernel image: the bounds of its read-only data, text and writable data.
 //!
-//! It runs at the virtual addresses that it is linked for, and lies in physical memory where the loader put it.
+//! It runs at its linked virtual addresses, and is in physical memory where the loader put it.
 
 use core::ops::Range;
 
-/// Virtual minus physical address of an image that lies where it is linked to lie: at 2 MiB.
+/// Virtual minus physical address of an image at its linked physical address, 2 MiB.
 #[doc(hidden)]
 pub const OFFSET: u64 = 0xFFFF_FFFF_8000_0000;
 
-/// The image as it lies. All bounds are virtual addresses on 4 KiB pages.
+/// The image in memory. All bounds are virtual addresses, aligned to 4 KiB.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
     /// First byte of the image, and of its read-only data.
@@ -50,7 +50,7 @@ impl Image {
         address.wrapping_sub(self.offset)
     }
 
-    /// The physical addresses that it lies at.
+    /// Its physical addresses.
     pub(crate) const fn place(&self) -> Range<u64> {
         self.physical(self.start)..self.physical(self.end)
     }

@@ -3,13 +3,13 @@
 //! *On entry* (Linux, Documentation/arch/x86/boot.rst, 1.14 and 1.15): `esi` or `rsi` = physical address of the zero
 //! page (`boot_params`), interrupts off. At the 32-bit entry, the image's first byte: protected mode, flat segments,
 //! paging off. At the 64-bit entry, 0x200 bytes further, which is the ELF header's: long mode, image and zero page
-//! mapped one to one. The first byte takes long mode too, for loaders of flat images. Nothing else is taken for
-//! granted, neither a stack nor the loader's segments.
+//! mapped one to one. The entry at the first byte also accepts long mode, for loaders of flat images. Nothing else is
+//! assumed, neither a stack nor the loader's segments.
 //!
 //! *We establish* the state that [`entry`](crate::machine::start::entry) begins with: 32-bit flat segments, `ebx` = the
-//! zero page, `esi` = [`MAGIC`](crate::boot::linux::MAGIC), `ebp` = how far from its linked place the image lies, a
-//! multiple of 2 MiB: where a loader put it elsewhere, it moves itself to the next one, where the protocol promises
-//! room for it (`init_size`).
+//! zero page, `esi` = [`MAGIC`](crate::boot::linux::MAGIC), `ebp` = the image's distance from its linked address, a
+//! multiple of 2 MiB: if the loader put it elsewhere, it moves itself up to the next multiple, for which the protocol
+//! reserves room (`init_size`).
 
 /// Defines the entries, in a section that is linked at physical addresses.
 #[doc(hidden)]
@@ -29,7 +29,7 @@ macro_rules! linux_entry {
             ".byte 0x40, 0x90",
             "test eax, eax",
             "jz linux_entry_64",
-            // Where are we? The zero page has a word for this (`scratch`), for a moment the stack.
+            // Where are we? The zero page has a word for this (`scratch`), briefly used as the stack.
             "lea esp, [esi + 0x1e8]",
             "call linux_here",
             "linux_here:",
@@ -46,7 +46,7 @@ macro_rules! linux_entry {
             "cld",
             "lea rbp, [rip + linux_entry_64]",
             "sub rbp, offset linux_entry_64",
-            // A zero page from 4 GiB on cannot be read: 0 is refused as its address.
+            // A zero page at or above 4 GiB cannot be read: pass 0, which is refused.
             "xor ebx, ebx",
             "mov rax, rsi",
             "shr rax, 32",
@@ -80,8 +80,8 @@ macro_rules! linux_entry {
             "and eax, 0x7fffffff",
             "mov cr0, eax",
             "linux_common:",
-            // A bzImage may come to lie at 1 MiB. Then the image moves up to a multiple of 2 MiB, from its end since
-            // the two places overlap. This code lies too low to be overwritten.
+            // A bzImage may be loaded at 1 MiB. Then the image moves up to a multiple of 2 MiB, copied from its end
+            // since source and target overlap. This code lies too low to be overwritten.
             "mov edx, ebp",
             "and edx, 0x1fffff",
             "jz 3f",

@@ -1,4 +1,4 @@
-//! The memory functions that compiled code calls by their C names, which [`image!`](crate::image!) gives them.
+//! The memory functions that compiled code calls; [`image!`](crate::image!) exports them by their C names.
 
 use core::arch::asm;
 
@@ -32,7 +32,7 @@ pub unsafe fn copy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
 #[doc(hidden)]
 #[inline(always)]
 pub unsafe fn shift(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
-    // A copy upwards is right unless the target begins inside the source.
+    // An upward copy is correct unless the target begins inside the source.
     if (to as usize).wrapping_sub(from as usize) >= length {
         // SAFETY: the caller's promise.
         return unsafe { copy(to, from, length) };
@@ -82,7 +82,7 @@ pub unsafe fn fill(to: *mut u8, value: i32, length: usize) -> *mut u8 {
 #[doc(hidden)]
 #[inline(always)]
 pub unsafe fn compare(left: *const u8, right: *const u8, length: usize) -> i32 {
-    // Eight at a time as long as they are equal.
+    // Eight at a time while they are equal.
     let mut same = 0;
     while length - same >= 8 {
         // SAFETY: the caller's promise; there are eight bytes more on either side.

@@ -47,8 +47,8 @@ macro_rules! cpu_check {
             "refusal_no_cpuid: .asciz \"has no CPUID instruction, hence no 64-bit mode\"",
             "refusal_no_long_mode: .asciz \"has no 64-bit mode (x86-64)\"",
             "refusal_end: .asciz \".\\nNothing else happens; the machine can be turned off.\\n\"",
-            // Bits of CPUID 1, EDX, and what they are called, in 8 bytes. A CPU with 64-bit mode has them all, but a
-            // hypervisor can hide some.
+            // Bits of CPUID 1, EDX, and their names, in 8 bytes. A CPU with 64-bit mode has them all, but a hypervisor
+            // can hide some.
             "refusal_needed:",
             ".long 1 << 0; .ascii \"an FPU\\0\\0\"",
             ".long 1 << 4; .ascii \"RDTSC\\0\\0\\0\"",
@@ -116,7 +116,7 @@ macro_rules! cpu_check {
             "push edi",
             "call refusal_find_frame",
             "call refusal_open",
-            // From here on `esi` is the place of the next character: 80 to a line.
+            // From here on `esi` is the position of the next character: 80 per line.
             "xor esi, esi",
             "lea edi, [ebp + refusal_begin + {down}]",
             "call refusal_say",
@@ -274,8 +274,8 @@ macro_rules! cpu_check {
             "out dx, al",
             "ret",
 
-            // Draws the character in `eax` at the place `esi` of the framebuffer, if there is one and it has that
-            // place.
+            // Draws the character in `eax` at position `esi` of the framebuffer, if there is one and it has that
+            // position.
             "refusal_draw:",
             "pushad",
             "lea ebx, [ebp + refusal_frame + {down}]",

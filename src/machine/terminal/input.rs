@@ -1,4 +1,4 @@
-//! Input from the serial line and the keyboard, where neither interrupts too.
+//! Input from the serial line and the keyboard, with or without their interrupts.
 
 use crate::machine::terminal::keyboard;
 use crate::machine::terminal::line::with_serial;
@@ -6,13 +6,13 @@ use crate::machine::terminal::ring::{self, take_input};
 use crate::machine::terminal::serial::interrupt;
 use crate::machine::time::clock;
 
-/// The interval at which it is polled then: 20 ms.
+/// The polling interval without interrupts: 20 ms.
 const LOOK: u64 = 20_000_000;
 
-/// How often a line that takes nothing is asked whether it does again: 500 ms.
+/// How often a stuck line is probed: 500 ms.
 const RETRY: u64 = 500_000_000;
 
-/// Polls the serial port and the keyboard where they do not interrupt.
+/// Polls the serial port and the keyboard if they do not interrupt.
 fn look() {
     if keyboard::is_polled() {
         keyboard::look();
@@ -34,7 +34,7 @@ pub(crate) fn next_look() -> Option<u64> {
     wait.map(|wait| clock::nanoseconds() + wait)
 }
 
-/// The next byte that came in.
+/// The next received byte.
 pub(crate) fn read_input() -> Option<u8> {
     look();
     let (byte, was_full) = ring::pop()?;
@@ -44,7 +44,7 @@ pub(crate) fn read_input() -> Option<u8> {
     Some(byte)
 }
 
-/// Takes Ctrl-C out of the bytes that wait to be read, and all that was typed before it. Returns whether there was one.
+/// Removes a waiting Ctrl-C and all input typed before it. Returns whether there was one.
 pub(crate) fn take_interrupt() -> bool {
     const CTRL_C: u8 = 3;
     look();

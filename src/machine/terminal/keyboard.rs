@@ -1,8 +1,7 @@
-//! The keyboard controller (i8042), or the firmware that plays one for USB keyboards.
+//! The keyboard controller (i8042), or firmware that emulates one for USB keyboards.
 //!
-//! It may be absent although the tables say that it is there, and half of one where firmware plays it. So nothing is
-//! asked of it but the necessary, and every wait is bounded. Its interrupt need not arrive: until one has, the keyboard
-//! is polled.
+//! It may be absent although the tables list it, and incomplete where firmware emulates it. So only the necessary
+//! commands are sent, and every wait is bounded. Its interrupt may not arrive: until one has, the keyboard is polled.
 
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +30,7 @@ const STATUS: u16 = 0x64;
 const READABLE: u8 = 1 << 0;
 const BUSY: u8 = 1 << 1;
 const FROM_MOUSE: u8 = 1 << 5;
-/// What reads where nothing is.
+/// What an absent port reads as.
 const NOTHING: u8 = 0xFF;
 
 /// Commands to the controller.
@@ -41,8 +40,8 @@ const DISABLE_MOUSE: u8 = 0xA7;
 const DISABLE_KEYBOARD: u8 = 0xAD;
 const ENABLE_KEYBOARD: u8 = 0xAE;
 
-/// Configuration: interrupt when the keyboard, the mouse has sent a byte; either's clock is off; translate to scan code
-/// set 1.
+/// Configuration: keyboard interrupt, mouse interrupt; keyboard clock off, mouse clock off; translate to scan code set
+/// 1.
 const KEYBOARD_INTERRUPT: u8 = 1 << 0;
 const MOUSE_INTERRUPT: u8 = 1 << 1;
 const KEYBOARD_OFF: u8 = 1 << 4;
@@ -53,44 +52,44 @@ const TRANSLATE: u8 = 1 << 6;
 const SEND_KEYS: u8 = 0xF4;
 const ACKNOWLEDGED: u8 = 0xFA;
 
-/// How long a wait takes, in nanoseconds and in looks, since the CPU may be taken away meanwhile: a keyboard takes up
-/// to 20 ms.
+/// The longest wait, in nanoseconds and in polls, since the CPU may be descheduled meanwhile: a keyboard takes up to 20
+/// ms.
 const PATIENCE: u64 = 30_000_000;
 const LOOKS: u32 = 1000;
-/// Bytes that are taken out at a time: more than any controller keeps.
+/// Bytes read at a time: more than any controller buffers.
 const MOST_BYTES: usize = 32;
 
 pub(crate) static KEYBOARD: Lock<Keyboard> = Lock::new(Keyboard::new());
 
-/// Why no keyboard is listened to.
+/// Why no keyboard is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub(crate) enum KeyboardError {
     /// The tables say so.
     #[display("ACPI says that there is no controller")]
     NotInTables,
-    /// The ports read as nothing.
+    /// The ports read as absent.
     #[display("no controller answers")]
     Absent,
-    /// The controller takes no command.
-    #[display("the controller takes no commands")]
+    /// The controller accepts no command.
+    #[display("the controller accepts no commands")]
     Busy,
     /// It does not answer.
-    #[display("the controller does not tell its configuration")]
+    #[display("the controller does not return its configuration")]
     Silent,
 }
 
-/// Whether somebody can type on a keyboard.
+/// Whether there is a keyboard to type on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyboardState {
     /// There is one.
     Answered,
-    /// There is a controller, and no keyboard has answered. One may be plugged in later.
+    /// There is a controller, but no keyboard has answered. One may be plugged in later.
     Silent,
-    /// There is no controller that can be used.
+    /// There is no usable controller.
     Absent,
 }
 
-/// Set while no interrupt of it has arrived.
+/// Set until an interrupt of it has arrived.
 static POLLED: AtomicBool = AtomicBool::new(false);
 static PRESENT: AtomicBool = AtomicBool::new(false);
 static ANSWERED: AtomicBool = AtomicBool::new(false);
@@ -114,8 +113,7 @@ pub(crate) fn look() {
     without_interrupts(take_keys);
 }
 
-/// Listens to the keyboard, if there is one. Its characters are read like those from the serial line. Interrupts are
-/// on.
+/// Sets up the keyboard, if there is one. Its characters are read like those from the serial line. Interrupts are on.
 pub(crate) fn connect(madt: Option<&Madt>, fadt: Option<&Fadt>) {
     match try_connect(fadt) {
         Ok(answered) => {
@@ -123,9 +121,9 @@ pub(crate) fn connect(madt: Option<&Madt>, fadt: Option<&Fadt>) {
             ANSWERED.store(answered, Ordering::Relaxed);
             let interrupts = madt.is_some_and(|madt| attach(madt.isa_irq(IRQ)));
             POLLED.store(!interrupts, Ordering::Relaxed);
-            let who = if answered { "listening" } else { "listening to the controller; no keyboard has answered yet" };
-            let how = if interrupts { "" } else { ", by looking every 20 ms: no interrupt of it has arrived" };
-            // A detail, unless something is amiss.
+            let who = if answered { "listening" } else { "the controller works; no keyboard has answered yet" };
+            let how = if interrupts { "" } else { ", polled every 20 ms: no interrupt of it has arrived" };
+            // A detail, unless something is wrong.
             let level = if answered && interrupts { Level::Debug } else { Level::Info };
             log!(level, "PS/2 keyboard: {who}{how}");
         }
@@ -145,7 +143,7 @@ fn try_connect(fadt: Option<&Fadt>) -> Result<bool, KeyboardError> {
     without_interrupts(set_up)
 }
 
-/// Gives the keyboard's line a vector. Returns whether an interrupt has arrived by it.
+/// Gives the keyboard's line a vector. Returns whether an interrupt has arrived on it.
 fn attach(route: InterruptRoute) -> bool {
     let allocated = vectors::allocate(String::from("keyboard"), vectors::Handler::new(interrupt));
     let Ok(vector) = allocated.inspect_err(|error| warn!("PS/2 keyboard: {error}")) else { return false };
@@ -154,7 +152,7 @@ fn attach(route: InterruptRoute) -> bool {
         vectors::release(vector);
         return false;
     }
-    // The line signals the next byte only once this one is taken.
+    // The line signals the next byte only after this one has been read.
     without_interrupts(drain);
     arrives()
 }
@@ -166,8 +164,8 @@ fn arrives() -> bool {
     asked && patiently(|| !is_polled())
 }
 
-/// Has the controller interrupt for the keyboard alone and translate, and the keyboard send keys. Firmware leaves it
-/// much like that; but a loader may have turned interrupts off.
+/// Makes the controller interrupt only for the keyboard and translate, and the keyboard send keys. Firmware usually
+/// leaves it like that, but a loader may have turned interrupts off.
 fn set_up() -> Result<bool, KeyboardError> {
     command(DISABLE_KEYBOARD)?;
     command(DISABLE_MOUSE)?;
@@ -189,9 +187,9 @@ fn interrupt() -> Handled {
     Handled::Yes
 }
 
-/// Takes the bytes that are there, with interrupts off. Returns how many those were.
+/// Reads the available bytes, with interrupts off. Returns how many.
 fn take_keys() -> usize {
-    // However many bytes it says that it has, this ends.
+    // Bounded, however many bytes it claims to have.
     for taken in 0..MOST_BYTES {
         let status = status();
         if status == NOTHING || status & READABLE == 0 {
@@ -210,13 +208,13 @@ fn take_keys() -> usize {
 }
 
 fn status() -> u8 {
-    // SAFETY: the controller's status, or nothing; reading it has no effect.
+    // SAFETY: the controller's status, or an absent port; reading it has no effect.
     unsafe { Port::new(STATUS).read() }
 }
 
-/// Takes the byte that is there.
+/// Reads the available byte.
 fn take() -> u8 {
-    // SAFETY: the controller's data, or nothing: a byte is taken from its buffer, no more.
+    // SAFETY: the controller's data, or an absent port: it only takes a byte from the controller's buffer.
     unsafe { Port::new(DATA).read() }
 }
 
@@ -229,12 +227,12 @@ fn drain() {
     }
 }
 
-/// Waits until a bit of the status is as it should be. Returns whether it is.
+/// Waits until a bit of the status has the given value. Returns whether it has.
 fn wait(bit: u8, set: bool) -> bool {
     patiently(|| (status() & bit != 0) == set)
 }
 
-/// Waits a while for a condition. Returns whether it holds.
+/// Waits for a condition, for a bounded time. Returns whether it holds.
 fn patiently(condition: impl Fn() -> bool) -> bool {
     let end = clock::rough_nanoseconds() + PATIENCE;
     let mut looks = 0;

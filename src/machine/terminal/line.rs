@@ -14,7 +14,7 @@ use crate::machine::time::clock;
 /// Longest status line kept, in bytes.
 const STATUS: usize = 200;
 
-/// The serial line and what stands on its last line.
+/// The serial line and the contents of its last line.
 pub(crate) struct Output {
     serial: Serial,
     /// A line that is being edited or redrawn; log lines go above it.
@@ -29,7 +29,7 @@ pub(super) fn initialise() -> bool {
     OUTPUT.with(|output| output.serial.initialise())
 }
 
-/// Logs to the serial port that firmware's tables name, if it is there. Nothing has been logged yet.
+/// Logs to the serial port that firmware's tables name, if it exists. Nothing has been logged yet.
 pub(crate) fn prefer(port: SerialPort) {
     with_serial(|serial| serial.prefer(port));
 }
@@ -62,7 +62,7 @@ pub(crate) fn retry() {
     });
 }
 
-/// Erases what stands on the terminal, but for the status line. Nothing where lines are not text.
+/// Clears the terminal, except the status line. Does nothing in JSON mode.
 pub(crate) fn clear_terminal() {
     if is_text() {
         OUTPUT.with(|output| {

@@ -22,17 +22,17 @@ pub(crate) use crate::machine::terminal::ring::has_input;
 /// Finds a serial port and starts logging to it, as text. Returns whether there is a port.
 pub(crate) fn initialise() -> bool {
     let present = line::initialise();
-    // A second call finds the logger set already, which is as good.
+    // A second call finds the logger set already, which is fine.
     let _ = log::set_logger(&Logger);
     log::set_max_level(LevelFilter::Debug);
     present
 }
 
-/// Whether details of the log, its lines of level *debug*, are written to the serial line. There each byte leaves a
-/// virtual machine. They are kept and on the screen in any case.
+/// Whether details of the log (level *debug*) are written to the serial line, where each byte exits a virtual machine.
+/// They are always stored and shown on the screen.
 static DETAILS: AtomicBool = AtomicBool::new(false);
 
-/// Has details written to the serial line, or not.
+/// Sets whether details are written to the serial line.
 pub(crate) fn set_details(wanted: bool) {
     DETAILS.store(wanted, Ordering::Relaxed);
 }
@@ -46,7 +46,7 @@ pub(crate) fn seize(title: fmt::Arguments<'_>) {
     }
 }
 
-/// Writes a line of text as [`line()`] does, which is not kept: it is in the log already, or a passing state.
+/// Writes a line of text as [`line()`] does, but does not store it: it is in the log already, or transient.
 pub(crate) fn passing(text: fmt::Arguments<'_>) {
     screen::line(Style::PLAIN, text);
     serial_line(text);
@@ -59,7 +59,7 @@ pub(crate) fn line(text: fmt::Arguments<'_>) {
     serial_line(text);
 }
 
-/// Repeats a line that was typed: for people.
+/// Echoes a typed line, in text mode.
 pub(crate) fn echo(text: fmt::Arguments<'_>) {
     keep(Style::STRONG, text);
     screen::line(Style::STRONG, text);
@@ -68,7 +68,7 @@ pub(crate) fn echo(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Text without a lock or a format, for the kernel's last words: on the screen, and in text mode on the serial line.
+/// Text of a failure report, without lock or format: on the screen, and in text mode on the serial line.
 pub(crate) struct Raw;
 
 impl Write for Raw {

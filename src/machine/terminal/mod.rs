@@ -1,4 +1,4 @@
-//! What people and programs see and type: the serial line, the screen and the keyboard.
+//! Input and output for users and programs: the serial line, the screen and the keyboard.
 
 mod input;
 mod kept;

@@ -1,4 +1,4 @@
-//! Bytes that were typed and wait to be read.
+//! Typed bytes that wait to be read.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,14 +18,14 @@ pub(crate) struct Input {
 
 pub(crate) static INPUT_RING: Lock<Input> = Lock::new(Input { bytes: [0; INPUT], first: 0, length: 0 });
 
-/// Takes from the serial port's receiver what there is room for; the rest waits there, or is lost on the line. Called
-/// by the interrupt handler, so it ends however many bytes the port says that it has.
+/// Reads from the serial port's receiver as long as there is room; the rest waits there, or is lost on the line. Called
+/// by the interrupt handler, so it is bounded however many bytes the port claims to have.
 pub(crate) fn take_input() {
     fill();
 }
 
-/// The same; returns whether there is no room left. Then the port does not interrupt until there is: the bytes that it
-/// keeps would have a level-triggered line interrupt again and again.
+/// The same; returns whether the ring is full. Then the port must not interrupt until there is room: its waiting bytes
+/// would make a level-triggered line interrupt endlessly.
 fn fill() -> bool {
     INPUT_RING.with(|input| {
         while input.length < INPUT
@@ -42,19 +42,19 @@ fn fill() -> bool {
     })
 }
 
-/// Takes bytes that found no room when they came, and has the port interrupt for those that follow.
+/// Reads bytes for which there was no room before, and lets the port interrupt again.
 pub(super) fn refill() {
     if !fill() {
         with_serial(|serial| serial.hold_receive_interrupt(false));
-        // Those that came before that may not have interrupted.
+        // Bytes that came before that may not have interrupted.
         fill();
     }
 }
 
-/// Set where the serial port does not interrupt.
+/// Set if the serial port does not interrupt.
 static LOOKING: AtomicBool = AtomicBool::new(false);
 
-/// Has the serial port polled for input, while it has no interrupt.
+/// Makes the serial port be polled for input, while it has no interrupt.
 pub(crate) fn look_for_input(look: bool) {
     LOOKING.store(look, Ordering::Relaxed);
 }
@@ -64,8 +64,8 @@ pub(super) fn is_polled() -> bool {
     LOOKING.load(Ordering::Relaxed)
 }
 
-/// Puts bytes that were typed elsewhere behind those that have come in on the serial line: all of them, or none where
-/// there is no room, since part of an escape sequence would be another key.
+/// Appends bytes that were typed elsewhere: all of them, or none if there is no room, since part of an escape sequence
+/// would be another key.
 pub(crate) fn put_input(bytes: &[u8]) {
     INPUT_RING.with(|input| {
         if input.length + bytes.len() <= INPUT {
@@ -82,7 +82,7 @@ pub(crate) fn has_input() -> bool {
     INPUT_RING.with(|input| input.length > 0)
 }
 
-/// Takes the first byte. Returns whether the ring was full, too.
+/// Takes the first byte. Also returns whether the ring was full.
 pub(super) fn pop() -> Option<(u8, bool)> {
     INPUT_RING.with(|input| {
         let byte = *input.bytes.get(input.first).filter(|_| input.length > 0)?;

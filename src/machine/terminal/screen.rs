@@ -1,10 +1,10 @@
 //! The PC's screen: the loader's framebuffer, or the text mode of a VGA adapter.
 //!
-//! What stands on it is [`crate::screen`]'s business, in memory, together with what the hardware shows; here the
-//! difference goes to the hardware, which is never read. On a framebuffer each line of the log is drawn at once until
-//! the main loop begins, so that a machine that gets stuck shows where. Otherwise [`draw`] draws a frame every 50 ms, a
-//! little in each round of that loop, so that the balloon does not wait for the screen. In a virtual machine each
-//! access to a VGA adapter leaves the guest: there is a frame at most every 50 ms, always.
+//! [`crate::screen`] keeps the contents in memory, together with what the hardware shows; this file writes the
+//! difference to the hardware, which is never read. On a framebuffer each line of the log is drawn at once until the
+//! main loop begins, so that a machine that hangs shows where. After that [`draw`] draws a frame every 50 ms, a little
+//! in each round of that loop, so that the balloon does not wait for the screen. In a virtual machine each access to a
+//! VGA adapter exits the guest, so there frames are always at least 50 ms apart.
 
 use core::cell;
 use core::fmt;
@@ -25,18 +25,18 @@ use crate::screen::{Advance, Brush, Cell, Change, Fact, LONGEST_LINE, Painter, S
 /// Bytes of pixels drawn at a time: some 20 µs to memory that combines writes.
 const A_LITTLE: usize = 32 * 1024;
 
-/// The least time between the beginnings of two frames: 50 ms.
+/// The shortest time between the starts of two frames: 50 ms.
 const FRAME: u64 = 50_000_000;
 
-/// Columns and rows of the text mode that firmware leaves a VGA adapter in.
+/// Columns and rows of the text mode in which firmware leaves a VGA adapter.
 const VGA_SIZE: (usize, usize) = (80, 25);
 
 pub(crate) struct Display {
     screen: Screen,
     surface: Option<Surface>,
-    /// Each line of the log is drawn at once, or at most once a frame where `is_costly`.
+    /// Each line of the log is drawn at once, or with the next frame if `is_costly`.
     hasty: bool,
-    /// Each access leaves a virtual machine.
+    /// Each access exits a virtual machine.
     is_costly: bool,
     /// Changes of this frame that are still to be drawn.
     left: usize,
@@ -52,23 +52,23 @@ pub(crate) static DISPLAY: Lock<Display> = Lock::new(Display {
     left: 0,
     next_frame: 0,
 });
-/// Whether anything is shown at all, asked often.
+/// Whether anything is shown at all; read often.
 static PRESENT: AtomicBool = AtomicBool::new(false);
 
-/// Where cells go to.
+/// Where cells are drawn.
 struct Surface {
     start: NonNull<u8>,
     length: usize,
     /// Bytes from a line to the next.
     pitch: usize,
-    /// `None` where the hardware takes characters. In a `Cell`, whose bits mean nothing to what is around it: so the
-    /// static above is all zeros without a surface, and takes no room in the kernel's file.
+    /// `None` if the hardware takes characters. In a `Cell`, which hides its niche from the outer type: so the static
+    /// above is all zeros without a surface, and takes no space in the kernel's file.
     painter: cell::Cell<Option<Painter>>,
-    /// The last cell, and how it was painted. Likewise.
+    /// The last cell, and how it was painted. In a `Cell` for the same reason.
     last: cell::Cell<Option<(Cell, Brush)>>,
 }
 
-// SAFETY: a surface is the only value through which its memory is written, and it does not matter by which CPU.
+// SAFETY: a surface is the only value through which its memory is written, and any CPU may write it.
 unsafe impl Send for Surface {}
 
 impl Surface {
@@ -89,13 +89,13 @@ impl Surface {
         (A_LITTLE / bytes.max(1)).max(1)
     }
 
-    /// Stores what differs of a cell.
+    /// Stores the part of a cell that differs.
     fn draw(&mut self, change: Change) {
         let Change { column, row, cell, shown } = change;
         let Some(painter) = self.painter.get() else {
             let (bytes, former) = (cell.bits().to_le_bytes(), shown.bits().to_le_bytes());
             let offset = row * self.pitch + column * 2;
-            // Of a word an adapter takes the bytes one by one.
+            // An adapter takes the bytes of a word one by one.
             match (bytes[0] == former[0], bytes[1] == former[1]) {
                 _ if shown == Cell::UNKNOWN => self.write(offset, &bytes),
                 (true, true) => {}
@@ -128,9 +128,9 @@ impl Surface {
         }
     }
 
-    /// What all of a few cells of text contain, here and there; `None` if they differ. Only in text mode.
+    /// The common contents of a few sampled text cells; `None` if they differ. Only in text mode.
     fn uniform(&self) -> Option<Cell> {
-        /// Cells that are looked at, each three rows below the one before and a column to the right.
+        /// The number of sampled cells, each three rows below the previous one and a column to the right.
         const LOOKS: usize = 8;
         const APART: usize = 241;
         let at = |index: usize| {
@@ -147,7 +147,7 @@ impl Surface {
         if self.length.checked_sub(offset).is_none_or(|left| left < bytes.len()) {
             return;
         }
-        // SAFETY: within the surface by the check above, so within what its maker vouched for.
+        // SAFETY: within the surface by the check above, so within what the caller of `new` promised.
         let mut to = unsafe { self.start.add(offset) };
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
@@ -221,8 +221,8 @@ impl Display {
     }
 }
 
-/// Begins a screen of the framebuffer's size, else of that of VGA's text mode: it remembers what is shown until it is
-/// known where to draw it.
+/// Begins a screen of the framebuffer's size, else of VGA text mode's: it stores its contents until it is known where
+/// to draw them.
 ///
 /// # Safety
 /// The first 4 GiB are mapped one to one until [`suspend`] is called, and the framebuffer is not memory that Rust knows
@@ -236,7 +236,7 @@ pub(crate) unsafe fn begin(framebuffer: Option<&Framebuffer>, title: fmt::Argume
     let low = framebuffer.filter(|framebuffer| framebuffer.range().is_some_and(|range| range.end() <= 1 << 32));
     let surface = low.and_then(|framebuffer| {
         let start = NonNull::new(framebuffer.address as *mut u8)?;
-        // SAFETY: mapped one to one until it is suspended, by the caller's word.
+        // SAFETY: mapped one to one until it is suspended, as the caller promises.
         Some(unsafe { Surface::new(start, framebuffer) })
     });
     DISPLAY.with(|display| {
@@ -253,7 +253,7 @@ pub(crate) unsafe fn begin(framebuffer: Option<&Framebuffer>, title: fmt::Argume
     PRESENT.store(true, Ordering::Relaxed);
 }
 
-/// Whether each access leaves a virtual machine: text goes to registers there, pixels to memory.
+/// Whether each access exits a virtual machine: text goes to emulated registers there, pixels to memory.
 fn is_costly(framebuffer: &Framebuffer) -> bool {
     framebuffer.format == PixelFormat::Text && cpuid::has_hypervisor()
 }
@@ -272,8 +272,8 @@ pub(crate) fn attach(framebuffer: &Framebuffer) -> Result<(), paging::PagingErro
     let access = if framebuffer.format == PixelFormat::Text { Access::Device } else { Access::Framebuffer };
     let window = paging::with(|space| space.open_window(framebuffer.address, length, access, &mut frames::ForTables));
     let start = window.inspect_err(|_| give_up())?;
-    // SAFETY: just mapped permanently; the loader says that it is the screen's, and it is no usable memory, or there
-    // were no window.
+    // SAFETY: just mapped permanently; the loader says that it is the screen's, and it is not usable memory, else
+    // mapping it would have failed.
     let surface = unsafe { Surface::new(start, framebuffer) };
     DISPLAY.with(|display| {
         display.surface = Some(surface);
@@ -286,9 +286,9 @@ pub(crate) fn attach(framebuffer: &Framebuffer) -> Result<(), paging::PagingErro
     Ok(())
 }
 
-/// Draws to a VGA adapter in text mode, if there is one that is. Returns whether there is.
+/// Draws to a VGA adapter, if there is one in text mode. Returns whether there is.
 ///
-/// In a virtual machine to a page that is blank already, if there seems to be one: most of the cells are.
+/// In a virtual machine uses a page that seems to be blank already, if there is one, since most cells are blank.
 pub(crate) fn attach_vga() -> bool {
     let found = vga::find_text_mode(VGA_SIZE).is_some_and(|text| attach_blank_page(text) || attach(&text).is_ok());
     if !found {
@@ -343,12 +343,12 @@ pub(crate) fn set_hasty(hasty: bool) {
     match DISPLAY.with(|display| display.is_costly) {
         _ if hasty => {}
         true => DISPLAY.with(|display| display.screen.make_room()),
-        // Where the log moved by halves, there is room for more of it.
+        // If the log scrolled by halves, there is room for more of it.
         false => turn(Page::End),
     }
 }
 
-/// Turns over the log.
+/// Scrolls the log.
 pub(crate) fn turn(page: Page) {
     if is_present() {
         with_kept(|kept| {
@@ -360,14 +360,14 @@ pub(crate) fn turn(page: Page) {
     }
 }
 
-/// Goes back to the end of the log, if another part of it is seen.
+/// Goes back to the end of the log, if it is scrolled.
 pub(crate) fn return_to_end() {
     if is_present() && DISPLAY.with(|display| display.screen.is_turned()) {
         turn(Page::End);
     }
 }
 
-/// Clears the log's area, and draws all of the screen anew: something may be on it that is not the kernel's.
+/// Clears the log's area, and redraws the whole screen: it may show something that is not the kernel's.
 pub(crate) fn clear_log() {
     if is_present() {
         DISPLAY.with(|display| {
@@ -377,7 +377,7 @@ pub(crate) fn clear_log() {
     }
 }
 
-/// Shows what machine this is, until there is more to show.
+/// Shows the machine's names, until there is more to show.
 pub(crate) fn show_facts(facts: &[Fact<'_>]) {
     if is_present() {
         DISPLAY.with(|display| {
@@ -409,14 +409,14 @@ pub(crate) fn show_prompt(prompt: &str, line: &str, right_of_cursor: usize) {
     }
 }
 
-/// Shows a hint where the prompt would be.
+/// Shows a hint instead of the prompt.
 pub(crate) fn show_hint(hint: &str) {
     if is_present() {
         DISPLAY.with(|display| display.screen.show_hint(hint));
     }
 }
 
-/// Whether something is to be drawn at once. `now` in nanoseconds since entry.
+/// Whether something must be drawn now. `now` in nanoseconds since entry.
 pub(crate) fn is_pending(now: u64) -> bool {
     is_present() && DISPLAY.with(|display| display.may_draw(now))
 }
@@ -434,7 +434,7 @@ pub(crate) fn draw(now: u64) {
     }
 }
 
-/// Draws all that has changed, unless somebody is drawing: before the end, and for the kernel's last words.
+/// Draws all that has changed, unless a drawing is in progress: before the kernel ends, and for failure reports.
 pub(crate) fn flush() {
     if is_present() {
         DISPLAY.try_with(Display::draw_all);
@@ -457,7 +457,7 @@ pub(crate) unsafe fn begin_report(title: fmt::Arguments<'_>) {
     }
 }
 
-/// Goes on with the log where it stands.
+/// Continues the log where it is.
 pub(crate) fn write(text: &str) {
     if is_present() {
         DISPLAY.try_with(|display| {

@@ -1,4 +1,4 @@
-//! Text in a fixed buffer, for where nothing can be allocated.
+//! Text in a fixed buffer, for code that cannot allocate.
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! The rates of the clocks: told by the hypervisor or by CPUID, or measured against a timer of known rate.
+//! The rates of the clocks: given by the hypervisor or CPUID, or measured against a timer of known rate.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,13 +15,13 @@ use crate::machine::lock::Lock;
 use crate::machine::start::image::Image;
 use crate::machine::terminal::log;
 
-/// The measurement that can still be refined, and what it was made by.
+/// The measurement that can still be refined, and its reference timer.
 static IS_ROUGH: AtomicBool = AtomicBool::new(false);
 static ROUGH: Lock<Option<(Measured, Reference)>> = Lock::new(None);
 
 /// Finds the rates of the TSC and of the local APIC's timer, and returns them.
 pub(crate) fn calibrate(features: &Features, acpi: Option<&Acpi>, image: &Image) -> Rate {
-    // A timer that takes the TSC's value needs no rate of its own.
+    // A timer with TSC deadlines needs no rate of its own.
     let apic = !features.tsc_deadline;
     if apic {
         local_apic::start_measuring();
@@ -37,7 +37,7 @@ pub(crate) fn calibrate(features: &Features, acpi: Option<&Acpi>, image: &Image)
             ClockSource::KvmClock { .. } | ClockSource::HyperV => hypervisor::turn_on(source, image)?,
             ClockSource::Crystal(hz) | ClockSource::HypervisorLeaf(hz) | ClockSource::Base(hz) => hz,
             ClockSource::Guess => NANOSECONDS,
-            // Not there.
+            // It does not exist.
             ClockSource::PmTimer(..) | ClockSource::Hpet | ClockSource::Pit => return None,
         };
         let mut clocks = Clocks { reference: Reference::None, apic };
@@ -60,11 +60,11 @@ fn measured(source: ClockSource, reference: Reference, apic: bool) -> Option<Rat
     Some(rate)
 }
 
-/// Time that must have passed before a measurement is refined: then it is good to some parts per million.
+/// Time that must have passed before a measurement is refined: it is then accurate to some parts per million.
 const LATER: u64 = NANOSECONDS;
 
-/// Makes the rate of a TSC that was measured in a hurry better, once, when there is time. What it changes is less than
-/// was uncertain, and the clock goes on from where it is. `now` in nanoseconds since entry.
+/// Refines the rate of a TSC that was measured quickly, once, when there is time. The change is within the uncertainty,
+/// and the clock continues without a jump. `now` in nanoseconds since entry.
 pub(crate) fn refine(now: u64) {
     if now < LATER || !IS_ROUGH.swap(false, Ordering::Relaxed) {
         return;
@@ -78,7 +78,7 @@ pub(crate) fn refine(now: u64) {
     }
 }
 
-/// Reports a rate to programs.
+/// Writes the `clock` event.
 pub(crate) fn announce(rate: &Rate) {
     let certainty = match rate.source {
         ClockSource::Base(_) | ClockSource::Guess => "guessed",

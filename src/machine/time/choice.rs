@@ -1,20 +1,20 @@
-//! Which clock to take: a function of CPUID's answers and of the tables; without I/O.
+//! Which clock to use: a function of CPUID's answers and of the tables; without I/O.
 //!
-//! The best is first: what the hypervisor keeps for its guests, then what the CPU or the hypervisor says of the TSC,
-//! then timers against which the TSC is measured. A hypervisor's word comes before the CPU's, since a host may offer
-//! leaves of its own CPU that do not hold for the guest.
+//! The best comes first: the hypervisor's clock page, then the TSC rate by the hypervisor's or the CPU's CPUID leaves,
+//! then timers against which the TSC is measured. The hypervisor's leaves come before the CPU's, since a host may pass
+//! leaves of its own CPU that are wrong for the guest.
 
 use super::NANOSECONDS;
 use crate::acpi::{AddressSpace, PmTimer};
 
-/// Where the rate of the TSC comes from.
+/// The source of the TSC's rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClockSource {
     /// KVM's clock, by the MSR that takes the page's address.
     KvmClock {
         /// The MSR.
         msr: u32,
-        /// Time is read from the page; else the rate alone.
+        /// Time is read from the page; else only the rate.
         is_stable: bool,
     },
     /// Hyper-V's reference TSC page.
@@ -31,7 +31,7 @@ pub(crate) enum ClockSource {
     Pit,
     /// The CPU's base frequency in Hz, which is near the TSC's: leaf 0x16.
     Base(u64),
-    /// Nothing tells: a guess.
+    /// No source: a guess.
     Guess,
 }
 
@@ -51,7 +51,7 @@ impl ClockSource {
         }
     }
 
-    /// How the log names it, behind the rate.
+    /// How the log names it, after the rate.
     pub(crate) const fn about(self) -> &'static str {
         match self {
             Self::KvmClock { .. } => "told by kvmclock",
@@ -61,7 +61,7 @@ impl ClockSource {
             Self::PmTimer(..) => "measured by the PM timer",
             Self::Hpet => "measured by the HPET",
             Self::Pit => "measured by the PIT",
-            Self::Base(_) => "taken for the CPU's base frequency: no timer of known rate was found",
+            Self::Base(_) => "assumed to be the CPU's base frequency: no timer of known rate was found",
             Self::Guess => "guessed: no timer of known rate was found",
         }
     }
@@ -70,7 +70,7 @@ impl ClockSource {
 /// A CPUID leaf's answer: EAX, EBX, ECX, EDX.
 pub(crate) type Leaf = [u32; 4];
 
-/// What CPUID says about clocks.
+/// CPUID's leaves about clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ClockLeaves {
     kvm: Option<ClockSource>,
@@ -80,12 +80,12 @@ pub(crate) struct ClockLeaves {
     base_hz: Option<u64>,
 }
 
-/// The first hypervisor leaf: the highest of its range, and who it is. With several interfaces the others are 0x100 on.
+/// The first hypervisor leaf: the highest of its range, and its signature. Further interfaces are 0x100 apart.
 const HYPERVISOR: u32 = 0x4000_0000;
-/// The interfaces that are looked for.
+/// The most interfaces that are tried.
 const INTERFACES: u32 = 2;
 
-/// KVM's features, the leaf after its first: the clock by the first MSRs, by those that followed; the TSCs are one.
+/// KVM's features, the leaf after its first: the clock by the old MSRs, by the new ones; stable TSCs.
 const CLOCK: u32 = 1 << 0;
 const CLOCK_2: u32 = 1 << 3;
 const CLOCK_IS_STABLE: u32 = 1 << 24;
@@ -97,7 +97,8 @@ const SYSTEM_TIME_NEW: u32 = 0x4B56_4D01;
 const REFERENCE_TSC: u32 = 1 << 9;
 
 impl ClockLeaves {
-    /// Asks `cpuid`, leaf by leaf, of which those from 0 and those of hypervisors say how many there are.
+    /// Reads CPUID through `cpuid`. The first leaves, of the CPU and of each hypervisor interface, give the number of
+    /// leaves.
     pub(crate) fn read(cpuid: impl Fn(u32) -> Leaf) -> Self {
         let [most, ..] = cpuid(0);
         let mut leaves = Self::default();
@@ -124,10 +125,10 @@ impl ClockLeaves {
             let has = |leaf: u32| (base + leaf..=base + 0xFF).contains(&most);
             let name = [b, c, d].map(u32::to_le_bytes);
             match name.as_flattened() {
-                // The earliest KVMs say 0 for the highest leaf, and have the features' all the same.
+                // The earliest KVMs report 0 as the highest leaf, but have the features leaf.
                 b"KVMKVMKVM\0\0\0" => self.note_kvm(cpuid(base + 1)[0]),
                 b"Microsoft Hv" if has(3) => self.hyper_v = cpuid(base + 3)[0] & REFERENCE_TSC != 0,
-                // Where nothing is, the CPU answers with its last leaf.
+                // For a leaf that does not exist, the CPU returns its last one.
                 _ if base != HYPERVISOR => continue,
                 _ => {}
             }
@@ -148,10 +149,10 @@ impl ClockLeaves {
         };
     }
 
-    /// The clocks that there may be, the best first: the tables name these timers. The last is a guess, so there is
-    /// always one.
+    /// The possible clocks, the best first, given the timers in the tables. The last is a guess, so there is always
+    /// one.
     ///
-    /// No table says whether there is an 8254: it is asked when all else fails.
+    /// No table says whether there is an 8254: it is tried when all else fails.
     pub(crate) fn sources(self, pm_timer: Option<PmTimer>, hpet: bool) -> impl Iterator<Item = ClockSource> {
         let timer = pm_timer.and_then(port_of);
         [
@@ -175,7 +176,7 @@ pub(super) const fn is_plausible(hz: u64) -> bool {
     hz >= NANOSECONDS / 20 && hz <= 20 * NANOSECONDS
 }
 
-/// The port of a PM timer, and its mask; `None` for one in memory, which no machine has.
+/// The port of a PM timer, and its mask; `None` for one in memory, which no known machine has.
 fn port_of(timer: PmTimer) -> Option<(u16, u32)> {
     let port = u16::try_from(timer.register.address).ok().filter(|_| timer.register.space == AddressSpace::Io)?;
     Some((port, if timer.bits >= 32 { u32::MAX } else { (1 << timer.bits) - 1 }))

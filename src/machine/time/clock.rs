@@ -1,4 +1,4 @@
-//! Time since entry, read from the TSC, or from the page of a hypervisor that keeps a clock of it.
+//! Time since entry, read from the TSC, or by a hypervisor's clock page.
 
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -11,20 +11,20 @@ use crate::machine::time::{hypervisor, tsc};
 
 pub(crate) use crate::machine::time::tsc::{now as tsc, now_in_order as tsc_in_order};
 
-/// The rates that were found, one after the other. Each is written once, before [`NEWEST`] says that it is there, so
-/// that reading needs no lock, not even where it interrupts writing.
+/// The rates found so far. Each is written once, before [`NEWEST`] points to it, so that reading needs no lock, even
+/// when it interrupts a write.
 static SCALES: [Once<Scale>; 2] = [const { Once::new() }; 2];
-/// How many of them there are.
+/// The number of rates.
 static NEWEST: AtomicUsize = AtomicUsize::new(0);
 
 /// The rates of the clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
-    /// TSC ticks a second.
+    /// TSC ticks per second.
     pub tsc_hz: u64,
-    /// How far that may be off, in parts per million; `None` where it was told, or guessed.
+    /// Its error bound in parts per million; `None` if it was given or guessed.
     pub ppm: Option<u32>,
-    /// Local APIC timer ticks (divided by 16) a second; 0 if nobody needs it, or it could not be measured.
+    /// Local APIC timer ticks (divided by 16) per second; 0 if not needed or not measurable.
     pub apic_hz: u64,
     /// The source of the TSC's rate.
     pub source: ClockSource,
@@ -42,10 +42,10 @@ impl fmt::Display for Rate {
     }
 }
 
-/// A rate, and the moment from which on it holds.
+/// A rate, and the moment from which it holds.
 struct Scale {
     rate: Rate,
-    /// Nanoseconds a TSC tick, times 2^32.
+    /// Nanoseconds per TSC tick, times 2^32.
     multiplier: u64,
     tsc: u64,
     nanoseconds: u64,
@@ -67,7 +67,7 @@ fn scale() -> Option<&'static Scale> {
     SCALES.get(NEWEST.load(Ordering::Acquire).checked_sub(1)?)?.get()
 }
 
-/// Notes the moment from which time is counted.
+/// Records the moment from which time is counted.
 pub(crate) fn start(entry_tsc: u64) {
     tsc::note_entry(entry_tsc);
 }
@@ -82,11 +82,11 @@ pub(crate) fn duration(ticks: u64) -> u64 {
     scale().map_or(0, |scale| scale.duration(ticks))
 }
 
-/// What the TSC is taken for until its rate is known: more than any runs at, so that waits are long enough.
+/// The assumed TSC rate until it is known: faster than any real one, so that waits are long enough.
 const FASTEST_MHZ: u64 = 6000;
 
-/// Nanoseconds since entry, of which those before the rate was known may be too few. For waits that have to end: asking
-/// is no sign of life.
+/// Nanoseconds since entry, too few while the rate is unknown. For waits that must end: reading this does not count as
+/// progress.
 pub(crate) fn rough_nanoseconds() -> u64 {
     let ticks = tsc::now().saturating_sub(tsc::entry());
     if scale().is_some() { nanoseconds() } else { ticks.saturating_mul(1000) / FASTEST_MHZ }
@@ -118,7 +118,7 @@ pub(crate) fn tsc_at(nanoseconds: u64) -> u64 {
     now.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
 }
 
-/// Sets the rates: at first, or to better ones. Time goes on from where it is. Ignored after the second time.
+/// Sets the rates, or replaces them by better ones. Time continues without a jump. Ignored after the second time.
 pub(super) fn set_rate(rate: Rate) {
     let (tsc, nanoseconds) = match scale() {
         None => (tsc::entry(), 0),

@@ -1,28 +1,28 @@
-//! How fast the TSC and the local APIC's timer run, measured against a timer of known rate; without I/O.
+//! Measures the rates of the TSC and of the local APIC's timer against a timer of known rate; without I/O.
 //!
-//! Reading such a timer leaves a virtual machine, so it is read a handful of times, and the TSC tells when. Firmware
-//! may take the CPU away at any moment (SMIs), and so may a host. The counters run on meanwhile. Between two that are
-//! read together this would tear a gap, so the pair that took least is used, and the gap counts as uncertainty. And a
-//! reference of few bits may go round unseen, which makes the TSC look faster, never slower: so a measurement counts
-//! once a second one agrees with it, and of two that do not the slower one.
+//! Reading such a timer exits a virtual machine, so it is read only a few times, at moments given by the TSC. Firmware
+//! (SMIs) or a host may take the CPU away at any moment, while the counters continue. Between two reads of a pair this
+//! adds an error, so the pair with the smallest gap is used, and the gap counts as uncertainty. A narrow reference may
+//! also wrap unseen, which makes the TSC look faster, never slower. So a measurement is valid once a second one agrees
+//! with it; of two that disagree, the slower counts.
 
 use super::choice::is_plausible;
 
 /// Counters that run at the same time.
 pub(crate) trait Counters {
-    /// Ticks of the reference a second.
+    /// Ticks of the reference per second.
     fn reference_hz(&self) -> u64;
-    /// The bits of the reference that count.
+    /// The bits of the reference that are implemented.
     fn mask(&self) -> u32;
     /// The reference now, counting up.
     fn reference(&mut self) -> u32;
     /// The TSC now.
     fn tsc(&mut self) -> u64;
-    /// Ticks of the local APIC's timer, counting up; it stands still where nobody wants to know its rate.
+    /// Ticks of the local APIC's timer, counting up; constant if its rate is not needed.
     fn apic(&mut self) -> u32;
 }
 
-/// Ticks a second.
+/// Ticks per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rates {
     /// Of the TSC.
@@ -31,12 +31,12 @@ pub(crate) struct Rates {
     pub(crate) apic_hz: u64,
 }
 
-/// What came of a measurement.
+/// The result of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     /// The rates.
     pub(crate) rates: Rates,
-    /// How far the TSC's may be off, in parts per million.
+    /// The error bound of the TSC's, in parts per million.
     pub(crate) ppm: u32,
     /// The counters at its beginning, from which it can be refined later.
     pub(crate) start: Sample,
@@ -44,15 +44,15 @@ pub(crate) struct Measured {
 
 /// TSC ticks of a piece of the measurement: 0.5 ms at 2 GHz.
 const PIECE: u64 = 1_000_000;
-/// Pieces made at most, while no two agree or the uncertainty is large.
+/// The most pieces, while no two agree or the uncertainty is large.
 const MOST: usize = 12;
 /// The uncertainty that is good enough to begin with, in parts per million.
 const GOAL: u32 = 2000;
-/// The uncertainty of a rate of which no second measurement is found to agree: 10 %.
+/// The uncertainty of a rate with which no second measurement agrees: 10 %.
 const ALONE: u32 = 100_000;
-/// Times that a pair of counters is read, for the best of them.
+/// How often a pair of counters is read, to use the best.
 const READS: u32 = 3;
-/// What a reference that is too slow for a piece is given up after: so many pieces without a tick.
+/// The number of pieces without a tick after which a reference is given up as too slow.
 const DEAD: u32 = 2;
 const MILLION: u128 = 1_000_000;
 
@@ -61,13 +61,13 @@ const MILLION: u128 = 1_000_000;
 pub(crate) struct Sample {
     reference: u32,
     tsc: u64,
-    /// How far off the TSC's value may be.
+    /// The error bound of the TSC's value.
     slack: u64,
     apic: u32,
 }
 
 impl Sample {
-    /// Reads the counters as close together as they come in a few tries.
+    /// Reads the counters as close together as a few tries allow.
     pub(crate) fn take(counters: &mut impl Counters) -> Self {
         let mut best = Self { reference: 0, tsc: 0, slack: u64::MAX, apic: 0 };
         for _ in 0..READS {
@@ -83,19 +83,19 @@ impl Sample {
     }
 }
 
-/// What the counters counted between two samples.
+/// The counts between two samples.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     hz: u64,
     tsc: u64,
     reference: u64,
     apic: u64,
-    /// How far off the TSC's value may be at the beginning, and at the end.
+    /// The error bounds of the TSC's value at the beginning and at the end.
     slack: (u64, u64),
 }
 
 impl Piece {
-    /// `None` if the reference stood still, or the TSC did.
+    /// `None` if the reference or the TSC stood still.
     fn between(from: &Sample, to: &Sample, counters: &impl Counters) -> Option<Self> {
         let reference = u64::from(to.reference.wrapping_sub(from.reference) & counters.mask());
         let tsc = to.tsc.saturating_sub(from.tsc);
@@ -104,7 +104,7 @@ impl Piece {
         (reference > 0 && tsc > 0).then_some(Self { hz, tsc, reference, apic, slack: (from.slack, to.slack) })
     }
 
-    /// Both together, of which the other follows.
+    /// Both together; `next` follows directly.
     const fn followed_by(self, other: Self) -> Self {
         Self {
             tsc: self.tsc.saturating_add(other.tsc),
@@ -120,7 +120,7 @@ impl Piece {
         Rates { tsc_hz: rate(self.tsc), apic_hz: rate(self.apic) }
     }
 
-    /// How far off the TSC's rate may be: by the slack of both ends, and by a tick of the reference.
+    /// The error bound of the TSC's rate: from the bounds at both ends, and a tick of the reference.
     fn ppm(&self) -> u32 {
         let part = |part: u64, whole: u64| u128::from(part) * MILLION / u128::from(whole.max(1)) + 1;
         let slack = self.slack.0.saturating_add(self.slack.1);
@@ -139,7 +139,7 @@ impl Piece {
     }
 }
 
-/// Pieces that follow each other and agree.
+/// Consecutive pieces that agree.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     start: Sample,
@@ -147,7 +147,7 @@ struct Run {
     total: Piece,
 }
 
-/// Measures the rates; `None` if the reference does not count, or what is found cannot be.
+/// Measures the rates; `None` if the reference does not count, or the result is impossible.
 pub(crate) fn measure(counters: &mut impl Counters) -> Option<Measured> {
     let mut last = Sample::take(counters);
     let mut run: Option<Run> = None;
@@ -175,7 +175,7 @@ pub(crate) fn measure(counters: &mut impl Counters) -> Option<Measured> {
             return longer.total.ends(longer.total.ppm(), longer.start);
         }
         run = Some(longer);
-        // Of two that agree the longer is better; of two that do not, the slower.
+        // Of two that agree, the longer is better; of two that do not, the slower.
         slowest = Some(match slowest {
             Some(other) if other.total.agrees(&longer.total) => {
                 if longer.pieces > other.pieces {
@@ -192,7 +192,7 @@ pub(crate) fn measure(counters: &mut impl Counters) -> Option<Measured> {
     total.ends(if pieces > 1 { total.ppm() } else { ALONE }, start)
 }
 
-/// Waits for some ticks of the TSC: no longer where it stands still.
+/// Waits for some ticks of the TSC; bounded if it stands still.
 fn wait(counters: &mut impl Counters, ticks: u64) {
     let start = counters.tsc();
     for _ in 0..ticks {
@@ -202,8 +202,8 @@ fn wait(counters: &mut impl Counters, ticks: u64) {
     }
 }
 
-/// The TSC's rate and its uncertainty, better by what has been counted since the measurement. `None` if that says
-/// nothing, or too long ago: the reference has gone round, nobody knows how often.
+/// The TSC's rate and its uncertainty, refined by the counts since the measurement. `None` if they are useless, or the
+/// measurement is too old: the reference has wrapped an unknown number of times.
 pub(crate) fn refine(counters: &mut impl Counters, known: &Measured) -> Option<(u64, u32)> {
     let now = Sample::take(counters);
     let tsc = now.tsc.saturating_sub(known.start.tsc);
@@ -220,7 +220,7 @@ pub(crate) fn refine(counters: &mut impl Counters, known: &Measured) -> Option<(
     let piece = Piece { hz, tsc, reference: within + rounds * round, apic: 0, slack };
     let (tsc_hz, ppm) = (piece.rates().tsc_hz, piece.ppm());
     let margin = u128::from(known.rates.tsc_hz) * u128::from(known.ppm) / MILLION;
-    // What is beyond what was certain means that something stood still, such as a virtual machine that was stopped.
+    // A change beyond the uncertainty means that something stood still, such as a stopped virtual machine.
     (ppm < known.ppm && u128::from(tsc_hz.abs_diff(known.rates.tsc_hz)) <= margin).then_some((tsc_hz, ppm))
 }
 
@@ -234,7 +234,7 @@ pub(crate) fn apic_hz(counters: &mut impl Counters, tsc_hz: u64) -> u64 {
     scale(now.1.wrapping_sub(start.1).into(), tsc_hz, now.0.saturating_sub(start.0))
 }
 
-/// `ticks` a second, that came while a clock of `hz` made `elapsed` ticks.
+/// Ticks per second: `ticks` were counted while a clock of `hz` made `elapsed` ticks.
 fn scale(ticks: u64, hz: u64, elapsed: u64) -> u64 {
     u64::try_from(u128::from(ticks) * u128::from(hz) / u128::from(elapsed.max(1))).unwrap_or(u64::MAX)
 }
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_reference_that_goes_round_unseen_does_not_count() {
-        // The PIT goes round in 54.9 ms, of which firmware takes 56 in the first measurement.
+        // The PIT wraps in 54.9 ms, and firmware takes 56 ms in the first measurement.
         let taken = vec![(1000 * MICROSECOND, 56_000 * MICROSECOND)];
         let mut machine = Simulated::new(PIT.0, PIT.1, 3_000_000_000, taken);
         let first = Sample::take(&mut machine);

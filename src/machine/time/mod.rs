@@ -1,4 +1,4 @@
-//! Time: the clock, which one to take and how its rate is found, and the timer.
+//! Time: the clock, its source and rate, and the timer.
 
 pub(crate) mod calibration;
 mod choice;

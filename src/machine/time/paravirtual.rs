@@ -1,30 +1,30 @@
-//! Clocks that a hypervisor keeps in a page of the guest's memory: KVM's and Hyper-V's. The page says how to make time
-//! of the TSC; the hypervisor rewrites it at will, as after a migration to a host whose TSC has another rate.
+//! Clocks that a hypervisor keeps in a page of the guest's memory: KVM's and Hyper-V's. The page has the factors that
+//! convert the TSC to time; the hypervisor may rewrite it, for example after a migration to a host with another TSC
+//! rate.
 //!
-//! One page serves all CPUs. Hyper-V's is the partition's. KVM has one for each CPU that asks, and this kernel has the
-//! boot CPU ask alone: it takes the clock for its own only where KVM promises that the TSCs of all CPUs are one
-//! (`PVCLOCK_TSC_STABLE_BIT`), and then their pages are equal. Where KVM does not, only the rate is taken from the
-//! page.
+//! One page serves all CPUs. Hyper-V has one per partition. KVM has one for each CPU that requests it, and in this
+//! kernel only the boot CPU does: time is read from its page only if KVM promises synchronized TSCs
+//! (`PVCLOCK_TSC_STABLE_BIT`), since then all CPUs' pages are equal. Otherwise only the rate is taken from the page.
 
 use core::sync::atomic::{AtomicI8, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use super::NANOSECONDS;
 
-/// How often a page is read again that changes while it is read. It changes once in a long while.
+/// How often a page is reread if it changes during a read. Changes are rare.
 const TRIES: u32 = 1000;
 
-/// What a page said at one moment.
+/// A consistent reading of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// Its time in nanoseconds.
     pub(crate) nanoseconds: u64,
-    /// The TSC's ticks a second, as it implies.
+    /// The TSC ticks per second that it implies.
     pub(crate) tsc_hz: u64,
-    /// It holds for every CPU.
+    /// It is valid on every CPU.
     pub(crate) is_stable: bool,
 }
 
-/// KVM's page (`struct pvclock_vcpu_time_info`): at a multiple of 4, which it does not leave here.
+/// KVM's page (`struct pvclock_vcpu_time_info`): 4-byte aligned, and within one page.
 #[repr(C, align(64))]
 pub(crate) struct KvmPage {
     /// Odd while the page changes.
@@ -44,7 +44,7 @@ impl KvmPage {
     /// `PVCLOCK_TSC_STABLE_BIT`.
     const STABLE: u8 = 1 << 0;
 
-    /// A page that nobody has written.
+    /// An unwritten page.
     pub(crate) const fn new() -> Self {
         Self {
             version: AtomicU32::new(0),
@@ -58,7 +58,7 @@ impl KvmPage {
         }
     }
 
-    /// Reads it, with the TSC that `tsc` reads. `None` if nobody has written it, or it keeps changing.
+    /// Reads it, with the TSC that `tsc` reads. `None` if it is unwritten, or keeps changing.
     pub(crate) fn read(&self, mut tsc: impl FnMut() -> u64) -> Option<Reading> {
         for _ in 0..TRIES {
             let version = self.version.load(Ordering::Acquire);
@@ -87,7 +87,7 @@ impl KvmPage {
         None
     }
 
-    /// The rate at which these factors make nanoseconds of ticks; `None` where they make none.
+    /// The TSC rate that these factors imply; `None` if they are invalid.
     fn hz(multiplier: u32, shift: i8) -> Option<u64> {
         let a_second = u128::from(NANOSECONDS) << 32;
         let ticks = a_second.checked_div(multiplier.into())?;
@@ -105,7 +105,7 @@ fn shifted(value: u128, by: i8) -> u128 {
 /// Hyper-V's page (`HV_REFERENCE_TSC_PAGE`; TLFS 6.0, 12.7).
 #[repr(C, align(4096))]
 pub(crate) struct HyperVPage {
-    /// 0 while the page means nothing.
+    /// 0 while the page is invalid.
     sequence: AtomicU32,
     reserved: u32,
     scale: AtomicU64,
@@ -114,7 +114,7 @@ pub(crate) struct HyperVPage {
 }
 
 impl HyperVPage {
-    /// A page that nobody has written.
+    /// An unwritten page.
     pub(crate) const fn new() -> Self {
         Self {
             sequence: AtomicU32::new(0),
@@ -125,7 +125,7 @@ impl HyperVPage {
         }
     }
 
-    /// Reads it, with the TSC that `tsc` reads. `None` if it means nothing, or keeps changing.
+    /// Reads it, with the TSC that `tsc` reads. `None` if it is invalid, or keeps changing.
     pub(crate) fn read(&self, mut tsc: impl FnMut() -> u64) -> Option<Reading> {
         /// Its time is in units of 100 ns.
         const UNIT: u64 = 100;

@@ -9,7 +9,7 @@ use crate::machine::memory::frames;
 use crate::machine::paging::{self, Access};
 use ballonet::platform::Registers;
 
-/// A counter of known rate that something else than the TSC drives.
+/// A counter of known rate, independent of the TSC.
 pub(crate) enum Reference {
     /// ACPI's timer at a port, and its mask.
     PmTimerPort(u16, u32),
@@ -52,7 +52,7 @@ impl Reference {
         }
     }
 
-    /// The counter's bits that count.
+    /// The counter's implemented bits.
     pub(crate) fn mask(&self) -> u32 {
         match self {
             Self::PmTimerPort(_, mask) => *mask,
@@ -67,7 +67,7 @@ impl Reference {
             // SAFETY: the FADT says that the PM timer is at this port; reading it has no effect.
             Self::PmTimerPort(port, _) => unsafe { Port::<u32>::new(*port).read() },
             Self::Hpet(window, _) => window.read32(HPET_COUNTER),
-            // SAFETY: channel 2 is ours: it drives nothing but the speaker, which is off.
+            // SAFETY: only this code uses channel 2: it drives just the speaker, which is off.
             Self::Pit => unsafe {
                 Port::<u8>::new(PIT_COMMAND).write(PIT_LATCH_CHANNEL_2);
                 let mut data = Port::<u8>::new(PIT_CHANNEL_2);
@@ -78,8 +78,8 @@ impl Reference {
         }
     }
 
-    /// The timer of a source, set up; `None` where the source is none, or is not there. `hpet`: where the tables have
-    /// one.
+    /// The timer of a source, set up; `None` if the source is no timer, or does not exist. `hpet`: its address in the
+    /// tables.
     pub(crate) fn open(source: ClockSource, hpet: Option<&Hpet>) -> Option<Self> {
         match source {
             ClockSource::PmTimer(port, mask) => Some(Self::PmTimerPort(port, mask)),

@@ -1,4 +1,4 @@
-//! One timer interrupt, at a moment asked for: the local APIC's, by TSC deadline where the CPU has it.
+//! One timer interrupt at a requested moment, from the local APIC, by TSC deadline if the CPU has it.
 
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use ballonet::platform::Handled;
 
 static DEADLINES: AtomicBool = AtomicBool::new(false);
 static FIRED: AtomicBool = AtomicBool::new(false);
-/// The moment asked for, in nanoseconds since entry; `NEVER` when none is.
+/// The requested moment, in nanoseconds since entry; `NEVER` if none is.
 static DEADLINE: AtomicU64 = AtomicU64::new(NEVER);
 const NEVER: u64 = u64::MAX;
 
@@ -34,7 +34,7 @@ fn interrupt() -> Handled {
     match DEADLINE.load(Ordering::Relaxed) {
         // It was pending when the timer was disarmed.
         NEVER => {}
-        // A countdown is limited to 32 bits, so it may come early: then wait again.
+        // A countdown has only 32 bits, so it may expire early: then wait again.
         deadline if clock::nanoseconds() < deadline => program(deadline),
         _ => {
             DEADLINE.store(NEVER, Ordering::Relaxed);
@@ -44,7 +44,7 @@ fn interrupt() -> Handled {
     Handled::Yes
 }
 
-/// Asks for an interrupt at `deadline` nanoseconds since entry, instead of any asked for before.
+/// Requests an interrupt at `deadline` nanoseconds since entry, instead of any earlier request.
 pub(crate) fn arm_at(deadline: u64) {
     if DEADLINE.load(Ordering::Relaxed) == deadline {
         // Programming it costs an exit to the hypervisor.
@@ -67,12 +67,12 @@ pub(crate) fn disarm() {
     }
 }
 
-/// Whether the timer has fired since this was last asked.
+/// Whether the timer has fired since the last call.
 pub(crate) fn take_fired() -> bool {
     FIRED.swap(false, Ordering::Acquire)
 }
 
-/// Whether the timer has fired and [`take_fired`] has not been asked since.
+/// Whether the timer has fired since the last call of [`take_fired`].
 pub(crate) fn has_fired() -> bool {
     FIRED.load(Ordering::Acquire)
 }

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// The TSC at entry.
 static ENTRY: AtomicU64 = AtomicU64::new(0);
 
-/// Notes the TSC at entry.
+/// Records the TSC at entry.
 pub(super) fn note_entry(ticks: u64) {
     ENTRY.store(ticks, Ordering::Relaxed);
 }
@@ -22,7 +22,7 @@ pub(crate) fn now() -> u64 {
     unsafe { _rdtsc() }
 }
 
-/// The TSC once all instructions before have been executed, and before any that follows is (SDM vol. 2, RDTSC).
+/// The TSC after all earlier instructions and before any later one (SDM vol. 2, RDTSC).
 pub(crate) fn now_in_order() -> u64 {
     // SAFETY: every x86-64 CPU has SSE2, and with it LFENCE, which touches nothing.
     unsafe { _mm_lfence() };

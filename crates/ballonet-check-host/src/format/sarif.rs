@@ -48,7 +48,7 @@ fn result(record: &Record, report: &Report) -> Value {
         "ruleId": record.check.name,
         "level": level,
         "message": { "text": format!("{}: {detail}", record.verdict) },
-        // A device has no source file here, and code scanning wants a place.
+        // A device has no source file here, and code scanning requires a location.
         "locations": [{
             "physicalLocation": { "artifactLocation": { "uri": format!("vmm/{}", report.vmm) }, "region": { "startLine": 1 } },
             "logicalLocations": [{ "name": record.check.name, "kind": "function" }],

@@ -19,7 +19,7 @@ pub(super) fn write(report: &Report) -> String {
         text.push('\n');
     }
     for name in &report.vanished {
-        let _ = writeln!(text, "gone from the baseline: {name} fails no more");
+        let _ = writeln!(text, "gone from the baseline: {name} no longer fails");
     }
     let counts: Vec<String> = report.counts().iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
     let known = report.records.iter().filter(|record| record.known).count();

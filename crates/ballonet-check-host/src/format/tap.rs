@@ -49,7 +49,7 @@ pub(super) fn write(report: &Report) -> String {
         }
     }
     for name in &report.vanished {
-        let _ = writeln!(text, "# {name} of the baseline fails no more");
+        let _ = writeln!(text, "# {name} of the baseline no longer fails");
     }
     if report.untested {
         let _ = writeln!(text, "# the profile for {} is untested", report.vmm);

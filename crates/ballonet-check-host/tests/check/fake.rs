@@ -59,7 +59,7 @@ fn a_sound_vmm_passes_in_one_start() -> Outcome {
     Ok(())
 }
 
-/// The VMM dies in one check: it alone is convicted, and one more start makes the rest.
+/// The VMM dies in one check: only that one is blamed, and one more start runs the rest.
 #[test]
 fn a_vmm_that_dies_is_convicted() -> Outcome {
     let script =
@@ -142,7 +142,7 @@ fn a_closed_serial_line_is_noticed() -> Outcome {
     Ok(())
 }
 
-/// A death after an outcome and before the next check is that of the check before.
+/// A death between two checks is attributed to the earlier one.
 #[test]
 fn a_death_between_checks_has_a_culprit() -> Outcome {
     let script = "on_check() { ok $1; [ $1 != chains-work ] || exit 1; }\neach";
@@ -207,7 +207,7 @@ each"#;
     Ok(())
 }
 
-/// An outcome that is lost is asked for once more, and then reported as lost.
+/// A check whose outcome is lost runs once more, and then is reported as lost.
 #[test]
 fn lost_outcomes_are_no_verdict() -> Outcome {
     let script = "on_check() { [ $1 = chains-work ] || ok $1; }\neach";

@@ -1,4 +1,4 @@
-//! The device brought up for a measurement: its inflate and deflate queues, the reporting queue where it is wanted, and
+//! The device brought up for a measurement: its inflate and deflate queues, the reporting queue if wanted, and
 //! their interrupts.
 
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ type Vring<P> = Virtqueue<<P as Platform>::Memory, ()>;
 
 /// A balloon's first two queues, wherever the others are (virtio 1.4, 5.5.2).
 const QUEUES: [&str; 2] = ["inflate", "deflate"];
-/// The place of the reporting queue among the queues of a bed, where it is wanted.
+/// The index of the reporting queue among the queues of a bed, if it is wanted.
 pub(super) const REPORTING: usize = QUEUES.len();
 
 /// The largest queue that is made.
@@ -41,7 +41,7 @@ pub(super) struct BedOptions {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Offer {
     pub(super) transport: TransportKind,
-    /// A legacy device has no bits beyond the first 32, whatever it says.
+    /// A legacy device has only the first 32 bits, whatever it offers.
     pub(super) features: Features,
     /// The queue for reports of free pages.
     pub(super) reporting: Option<QueueIndex>,
@@ -81,7 +81,7 @@ impl<P: Platform> Parts<P> for Queues<P> {
     }
 }
 
-/// One queue with its doorbell and the running device: all that sending a request takes.
+/// One queue with its doorbell and the running device: everything needed to send a request.
 pub(super) struct QueueAccess<'a, P: Platform> {
     pub(super) running: &'a mut Running<P>,
     pub(super) queue: &'a mut Vring<P>,
@@ -113,7 +113,8 @@ impl<P: Platform> Bed<P> {
         Ok(Self { running: connected.run(), queues })
     }
 
-    /// Stops the device and gives everything back. Returns whether it has stopped, and so no longer uses any memory.
+    /// Stops the device and gives everything back. Returns whether the device has stopped and so uses no memory any
+    /// more.
     pub(super) fn close(self, platform: &mut P) -> bool {
         self.running.stop(platform, self.queues, false).is_ok()
     }

@@ -27,7 +27,7 @@ impl Shape {
         }
     }
 
-    /// In how many pieces the request is.
+    /// The number of pieces of a request.
     pub const fn segments(self) -> usize {
         match self {
             Self::Direct => 1,
@@ -43,9 +43,9 @@ pub struct Case {
     pub ring: RingFormat,
     /// The shape of a request.
     pub shape: Shape,
-    /// Whether the device is done with requests in the order in which it was shown them.
+    /// Whether the device uses requests in the order in which they were made available.
     pub in_order: bool,
-    /// Whether both sides say by an index when they want to be notified, or else by a flag.
+    /// Whether both sides request notifications by an event index; otherwise by a flag.
     pub event_idx: bool,
 }
 
@@ -65,7 +65,7 @@ impl Case {
         all
     };
 
-    /// The features that make the case, of those that cases differ in.
+    /// The features of the case, among those in which cases differ.
     pub(super) fn features(self) -> Features {
         let mut features = Features::empty();
         features.set(Features::RING_PACKED, self.ring == RingFormat::Packed);
@@ -84,7 +84,7 @@ impl Case {
     /// Whether it can be made on this transport from these features.
     pub(super) fn is_possible(self, transport: TransportKind, offered: Features) -> bool {
         let modern = !transport.is_legacy();
-        // Bits beyond the first 32 a legacy device does not have, whatever it says.
+        // A legacy device has only the first 32 bits, whatever it offers.
         offered.contains(self.features()) && (modern || self.ring == RingFormat::Split && !self.in_order)
     }
 

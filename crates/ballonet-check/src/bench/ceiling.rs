@@ -1,12 +1,11 @@
-//! The device's ceiling: how fast it takes frames, and returns them, with pre-filled rings and an idle guest.
+//! The device's ceiling: how fast it inflates and deflates, with pre-filled rings and an idle guest.
 //!
 //! Before the clock starts, the frames are allocated, their numbers are written, and the queue is filled. Then the
 //! whole queue is published. With indirect tables, requests are so long that all of them fit, and the guest has nothing
-//! to do until the device is done. Without, each half of the queue that comes back is filled again with requests that
-//! are already written.
-//!
-//! Reporting memory as free before inflating may be faster than inflating alone. So the strategies include all that the
-//! driver may do, and the best of them is the ceiling.
+//! to do until the device is done. Without them, each half of the queue that returns is refilled with requests that are
+//! already written.
+//! Reporting memory as free before inflating may be faster than inflating alone. So every strategy that the driver
+//! may use is tried, and the best of them is the ceiling.
 
 use alloc::vec::Vec;
 
@@ -41,7 +40,7 @@ const REPORT_RUNS: usize = 16;
 pub(super) enum Strategy {
     /// By requests of one descriptor.
     Direct,
-    /// By requests so long that all fit into the queue, which takes tables.
+    /// By requests so long that all fit into the queue, which requires indirect tables.
     Indirect,
     /// All frames are reported as free first.
     Reported,
@@ -50,7 +49,7 @@ pub(super) enum Strategy {
 impl Strategy {
     pub(super) const ALL: [Self; 3] = [Self::Direct, Self::Indirect, Self::Reported];
 
-    /// Whether the device allows it, with what is left of its offer.
+    /// Whether the device allows it with the offered features that remain.
     pub(super) fn is_possible(self, offer: &Offer) -> bool {
         match self {
             Self::Direct => true,
@@ -73,13 +72,13 @@ impl Strategy {
         }
     }
 
-    /// The queues of a bed by which frames go to the host, in order.
+    /// The queues of a bed by which frames are inflated, in order.
     pub(super) const fn there(self) -> &'static [usize] {
         if matches!(self, Self::Reported) { &[REPORTING, 0] } else { &[0] }
     }
 }
 
-/// The queue of a bed by which frames come back.
+/// The queue of a bed by which frames are deflated.
 pub(super) const BACK: &[usize] = &[1];
 
 /// Frames, and all requests that name them.
@@ -152,7 +151,7 @@ impl<M: DmaMemory> Batch<M> {
         self.pieces.extend((0..bytes).step_by(piece as usize).map(place));
     }
 
-    /// Sends all of it by these queues of the bed, one after the other, and waits until it is used. Returns the rate.
+    /// Sends all of it through these queues of the bed in turn, and waits until it is used. Returns the rate.
     pub(super) fn send<P, S>(
         &mut self,
         platform: &P,
@@ -189,7 +188,7 @@ impl<M: DmaMemory> Batch<M> {
         Requests { rest: &self.pieces, each, is_report: false }
     }
 
-    /// Gives everything back. The device does not use it: it never got it, or has been reset.
+    /// Gives everything back. The device does not use the memory: it never had it, or has been reset.
     pub(super) fn free<P>(self, platform: &mut P)
     where
         P: BalloonPlatform<Memory = M>,

@@ -1,4 +1,4 @@
-//! What comes of a measurement: for each leg of the way, the times that requests took.
+//! The results of a measurement: for each leg of a request's way, the times that requests took.
 
 use alloc::vec::Vec;
 
@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 pub struct Series(Vec<u64>);
 
 impl Series {
-    /// With room for this many, so that noting one always takes the same time.
+    /// With room for this many, so that recording one always takes the same time.
     pub(super) fn with_capacity(count: usize) -> Self {
         Self(Vec::with_capacity(count))
     }
@@ -20,12 +20,12 @@ impl Series {
         self.0.sort_unstable();
     }
 
-    /// The least; 0 if there are none.
+    /// The shortest; 0 if there are none.
     pub fn minimum(&self) -> u64 {
         self.0.first().copied().unwrap_or_default()
     }
 
-    /// That in the middle, the upper of two; 0 if there are none.
+    /// The median, the upper of two; 0 if there are none.
     pub fn median(&self) -> u64 {
         self.0.get(self.0.len() / 2).copied().unwrap_or_default()
     }
@@ -34,12 +34,12 @@ impl Series {
 /// Each leg of a request's way there and back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figures {
-    /// Adding a request to the queue, publishing it, and kicking the device, until the store that kicks is done.
+    /// Adding a request to the queue, publishing it, and kicking the device, until the kick's store is done.
     pub add_kick: Series,
-    /// From where the interrupt is let in until the request is popped: entry, handler, return, taking what the handler
-    /// left, popping. Without interrupts: asking and popping.
+    /// From enabling interrupts until the request is popped: entry, handler, return, taking the bits that the
+    /// handler set, popping. Without interrupts: polling and popping.
     pub interrupt_pop: Series,
-    /// From before the request was added until it was popped, with all that the device did meanwhile.
+    /// From before the request was added until it was popped, including the device's work.
     pub round_trip: Series,
 }
 

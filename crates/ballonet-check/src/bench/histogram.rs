@@ -1,7 +1,6 @@
-//! How often which time was taken: a histogram of fixed size, which records without allocating.
-//!
-//! Its buckets grow with the value, eight to each power of two, so that a value is known to an eighth of itself from
-//! one to 2^64. The largest is known exactly.
+//! A histogram of durations, of fixed size, which records without allocating.
+//! Its buckets grow with the value, eight per power of two, so that a value between 1 and 2^64 is known to an
+//! eighth of itself. The largest is known exactly.
 
 /// A power of two is divided into 2^this buckets.
 const DIVISION: u32 = 3;
@@ -39,8 +38,7 @@ impl Histogram {
         self.most
     }
 
-    /// A value that at least the given thousandths of all values do not exceed, and that is at most an eighth too
-    /// large; 0 if there are none.
+    /// An upper bound of the given quantile, in thousandths, at most an eighth too large; 0 if there are no values.
     pub fn permille(&self, share: u64) -> u64 {
         let wanted = (u128::from(self.count) * u128::from(share.min(1000))).div_ceil(1000).max(1);
         let mut below = 0;
@@ -66,7 +64,7 @@ const fn bucket_of(value: u64) -> usize {
         return value as usize;
     }
     let shift = value.ilog2() - DIVISION;
-    // The highest bits, of which the first is always set, and their place.
+    // The highest bits, of which the first is always set, and their position.
     ((shift as usize) << DIVISION) + (value >> shift) as usize
 }
 

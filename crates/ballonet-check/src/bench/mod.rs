@@ -41,10 +41,10 @@ pub trait Stopwatch {
     /// begun.
     fn ticks(&self) -> u64;
 
-    /// Holds interrupts off.
+    /// Disables interrupts.
     fn hold_interrupts(&mut self);
 
-    /// Lets pending interrupts in, then holds them off again.
+    /// Lets pending interrupts in, then disables them again.
     fn admit_interrupts(&mut self);
 
     /// Ends [`Stopwatch::hold_interrupts`].
@@ -65,7 +65,7 @@ pub trait Surroundings {
 pub struct Bench<'a> {
     /// The balloon.
     pub device: DeviceHandle,
-    /// Its name, and what is left of its offer.
+    /// Its name, and the offered features that remain.
     pub options: &'a Options,
     /// Requests to time in each direction, after a few that are not timed.
     pub rounds: usize,

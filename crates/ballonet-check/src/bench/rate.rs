@@ -16,20 +16,20 @@ impl Rate {
         u64::try_from(thousandths >> 30).unwrap_or(u64::MAX)
     }
 
-    /// How much of `other` it is, in thousandths of a percent.
+    /// Its share of `other`, in thousandths of a percent.
     pub fn milli_percent_of(self, other: Self) -> u64 {
         let whole = u128::from(other.milli_gib_per_second().max(1));
         u64::try_from(u128::from(self.milli_gib_per_second()) * 100_000 / whole).unwrap_or(u64::MAX)
     }
 }
 
-/// The faster of two, the first if they are alike.
+/// The faster of two, the first if they are equal.
 pub(super) fn faster(one: Rate, other: Rate) -> Rate {
     if other.milli_gib_per_second() > one.milli_gib_per_second() { other } else { one }
 }
 
-/// That of `items` whose rate is in the middle, the faster of two; `None` if there are none. They are few: each is
-/// compared with each other.
+/// The item with the median rate, the faster of two; `None` if there are none. Compares each pair, since there are
+/// few.
 pub(super) fn median<T: Copy>(items: &[T], rate: impl Fn(&T) -> Rate) -> Option<T> {
     let speed = |item: &T| rate(item).milli_gib_per_second();
     let place = items.len() / 2;

@@ -1,4 +1,4 @@
-//! How fast memory moves there and back: by the device's ceiling, and by the driver.
+//! How fast memory is inflated and deflated: the device's ceiling, and the driver.
 
 use alloc::vec::Vec;
 
@@ -16,11 +16,11 @@ use ballonet::virtio::InterruptMode;
 
 /// The longest that the driver may go without progress, in nanoseconds.
 const LIMIT: u64 = 5_000_000_000;
-/// When to poll again if no interrupt comes, in nanoseconds: 100 ms, or 100 µs where none can come.
+/// When to poll again if no interrupt comes, in nanoseconds: 100 ms, or 100 µs without interrupts.
 const POLL: u64 = 100_000_000;
 const POLL_WITHOUT_INTERRUPTS: u64 = 100_000;
 
-/// One way, there or back, of the driver.
+/// One direction of the driver: inflating or deflating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Journey {
     /// How fast.
@@ -29,51 +29,51 @@ pub struct Journey {
     pub kicks: u64,
     /// Interrupts taken.
     pub interrupts: u64,
-    /// Nanoseconds that the CPU did not rest.
+    /// Nanoseconds that the CPU was awake.
     pub awake: u64,
 }
 
-/// How fast memory moves, there and back: by prepared rings, the best of all passes each, and by the driver.
+/// How fast memory is inflated and deflated: by pre-filled rings, the best of all passes for each method, and by
+/// the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throughput {
     /// By requests of one descriptor each, as many as the queue holds.
     pub direct: [Rate; 2],
-    /// By requests so long that all fit into the queue at once, which takes tables; `None` where there are none.
+    /// By requests so long that all fit into the queue at once; `None` without indirect tables.
     pub indirect: Option<[Rate; 2]>,
-    /// The same after all of it was reported as free, which counts; `None` where that cannot be.
+    /// After all of it was reported as free, whose time counts too; `None` without reporting.
     pub reported: Option<[Rate; 2]>,
-    /// By the driver; that of the passes which has the median rate.
+    /// By the driver; the pass with the median rate.
     pub driver: [Journey; 2],
     /// By the driver; the best of all passes.
     pub fastest: [Rate; 2],
 }
 
 impl Throughput {
-    /// The best that the device does by prepared rings.
+    /// The device's best with pre-filled rings.
     pub fn prepared(&self) -> [Rate; 2] {
         [self.indirect, self.reported].into_iter().flatten().fold(self.direct, best)
     }
 
-    /// The best that the device was seen to do. Where other work on the host takes its share of each pass, that may
-    /// have been one of the driver's.
+    /// The best pass of all. If other work on the host disturbs passes, that may be one of the driver's.
     pub fn ceiling(&self) -> [Rate; 2] {
         best(self.prepared(), self.fastest)
     }
 }
 
-/// The faster one each way.
+/// The faster one in each direction.
 fn best(some: [Rate; 2], others: [Rate; 2]) -> [Rate; 2] {
     [0, 1].map(|way| faster(some[way], others[way]))
 }
 
 impl Bench<'_> {
-    /// Measures how fast `frames` page frames go to the host and come back: by the driver `passes` times, and before
-    /// and after each time by rings that are prepared in every way. The host knows before each time that all memory is
-    /// free, where it wants to know; then all free memory is touched.
+    /// Measures how fast `frames` page frames are inflated and deflated: by the driver `passes` times, and before
+    /// and after each time by rings that are pre-filled by every method. Before each time all free memory is reported,
+    /// if the host takes reports, and then touched.
     ///
     /// # Errors
-    /// When the device cannot be brought up, does not do its part, or there are too few frames. As with
-    /// [`Bench::measure`], it has been reset then, and what it was lent has been given back.
+    /// When the device cannot be brought up, does not return requests, or there are too few frames. As with
+    /// [`Bench::measure`], the device has been reset then, and its memory freed.
     pub fn throughput<P, S>(
         &self,
         platform: &mut P,
@@ -111,7 +111,7 @@ impl Bench<'_> {
         Ok(Throughput { direct, indirect, reported, driver: [there, back], fastest })
     }
 
-    /// One pass by prepared rings.
+    /// One pass by pre-filled rings.
     fn ceiling<P, S>(
         &self,
         platform: &mut P,
@@ -124,7 +124,7 @@ impl Bench<'_> {
         S: Surroundings,
     {
         if offer.features.contains(PAGE_REPORTING) {
-            // A method alone is of one lifetime, and this one has to do for any.
+            // A plain method path has one lifetime; this must work for any.
             #[allow(clippy::redundant_closure_for_method_calls)]
             self.with_driver(platform, surroundings, |drive| drive.begin())?;
         }
@@ -189,7 +189,7 @@ struct Drive<'a, P: Platform, S> {
 }
 
 impl<P: BalloonPlatform, S: Surroundings> Drive<'_, P, S> {
-    /// Has the host know of all that is free, where it wants to.
+    /// Reports all free memory, if the host takes reports.
     fn begin(&mut self) -> Result<(), BenchError> {
         // The host's target is not measured. If it takes reports, all free memory is reported.
         self.balloon.pin(0);
@@ -207,7 +207,7 @@ impl<P: BalloonPlatform, S: Surroundings> Drive<'_, P, S> {
         Ok([self.journey(frames, frames)?, self.journey(0, frames)?])
     }
 
-    /// From here to a balloon of `target` frames, which are `frames` on the way.
+    /// Moves the balloon to `target` frames, a change of `frames`.
     fn journey(&mut self, target: u32, frames: u32) -> Result<Journey, BenchError> {
         let (before, start) = (self.balloon.counters(), self.platform.now());
         self.balloon.pin(target);
@@ -222,7 +222,7 @@ impl<P: BalloonPlatform, S: Surroundings> Drive<'_, P, S> {
         })
     }
 
-    /// Serves the balloon until that is so of what came last and of its size. Returns for how long the CPU rested.
+    /// Serves the balloon until `done` holds for its last progress and its size. Returns how long the CPU slept.
     fn until(&mut self, is_so: &mut dyn FnMut(Progress, u64) -> bool) -> Result<u64, BenchError> {
         let polled = self.balloon.status().interrupts == InterruptMode::Polling;
         let poll = if polled { POLL_WITHOUT_INTERRUPTS } else { POLL };

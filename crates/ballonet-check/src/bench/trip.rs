@@ -20,7 +20,7 @@ const LIMIT: u64 = 2_000_000_000;
 /// Pairs of clock readings that measure the cost of reading.
 const READINGS: usize = 64;
 
-/// The number of the queue by which frames go to the host, and of that by which they come back.
+/// The numbers of the inflate and the deflate queue.
 const THERE_AND_BACK: [usize; 2] = [0, 1];
 
 /// One request: a few frames, and memory with their numbers in it.
@@ -69,7 +69,7 @@ impl<M: DmaMemory> Probe<M> {
         self.frames.push(run);
     }
 
-    /// Gives everything back. The device does not use it: it never got it, or has been reset.
+    /// Gives everything back. The device does not use the memory: it never had it, or has been reset.
     pub(super) fn free<P>(self, platform: &mut P)
     where
         P: BalloonPlatform<Memory = M>,
@@ -118,7 +118,10 @@ impl<M: DmaMemory> Probe<M> {
         Ok(figures.sorted())
     }
 
-    /// One request there and back. Interrupts are held off except where one is expected.
+    /// One request in each direction. Interrupts are disabled except where one is expected.
+    ///
+    /// A function of its own, so that its duration does not depend on the surrounding code's registers.
+    #[inline(never)]
     fn trip<P, W>(&self, platform: &P, watch: &mut W, bed: &mut Bed<P>, queue: usize) -> Result<Trip, BenchError>
     where
         P: Platform<Memory = M>,
@@ -128,6 +131,7 @@ impl<M: DmaMemory> Probe<M> {
         let polled = running.interrupts.mode() == InterruptMode::Polling;
         // Nothing is outstanding: the next request to be used is the one that is added now.
         let _ = queue.arm(1);
+        let since = platform.now();
         let start = watch.ticks();
         queue.add(Chain::readable(&self.segments), ()).map_err(|rejected| rejected.reason)?;
         if let Some(kick) = queue.publish() {
@@ -135,7 +139,6 @@ impl<M: DmaMemory> Probe<M> {
         }
         let kicked = watch.ticks();
 
-        let since = platform.now();
         loop {
             let before = watch.ticks();
             watch.admit_interrupts();

@@ -1,4 +1,4 @@
-//! The balloon's own queues and fields beside inflating and deflating.
+//! The balloon's queues and fields other than inflating and deflating.
 
 use core::mem::offset_of;
 
@@ -127,7 +127,7 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// Size of a page that is reported.
 const PAGE: usize = 4096;
-/// How often a statistics buffer is offered again at once.
+/// How often a statistics buffer is offered again immediately.
 const OFFERS: usize = 3;
 
 /// Starts the device with a statistics buffer in its queue.

@@ -1,6 +1,6 @@
 //! The block device: its configuration, and requests of every type with their status (5.2).
 //!
-//! Sectors are written only if the user allows it, and then put back.
+//! Sectors are written only if the user allows it, and then restored.
 
 use alloc::vec::Vec;
 
@@ -26,7 +26,7 @@ const IN: u32 = 0;
 const OUT: u32 = 1;
 const FLUSH_REQUEST: u32 = 4;
 const GET_ID: u32 = 8;
-/// An even number that nothing stands for.
+/// An even type that is not defined.
 const UNKNOWN: u32 = 0x7fff_fffe;
 
 // The status byte.
@@ -76,20 +76,14 @@ pub(super) const CHECKS: &[Check] = &[
         ensure!(mode <= 1, "writeback is {mode}");
         Ok(())
     }),
-    on_device(
-        Must,
-        "blk-queues-are-there",
-        "5.2.2",
-        "there are as many queues as num_queues says, one or more",
-        |device| {
-            let present = device.present().count();
-            ensure!(present >= 1, "there is no queue");
-            skip_unless!(device.offered.bits() & MQ != 0, "the device does not offer MQ");
-            let count = usize::from(device.config.read16(34));
-            ensure!(count >= 1 && count <= present, "num_queues is {count}, and {present} queues are there");
-            Ok(())
-        },
-    ),
+    on_device(Must, "blk-queues-are-there", "5.2.2", "num_queues is 1 or more, and that many queues exist", |device| {
+        let present = device.present().count();
+        ensure!(present >= 1, "there is no queue");
+        skip_unless!(device.offered.bits() & MQ != 0, "the device does not offer MQ");
+        let count = usize::from(device.config.read16(34));
+        ensure!(count >= 1 && count <= present, "num_queues is {count}, and {present} queues are there");
+        Ok(())
+    }),
     on_device(Must, "blk-reads-a-sector", "5.2.6.2", "a read of the first sector ends with status OK", |device| {
         let capacity = start_with_sectors(device, 1)?;
         for sector in [0, capacity / 2] {
@@ -114,31 +108,31 @@ pub(super) const CHECKS: &[Check] = &[
             Ok(())
         },
     ),
+    on_device(Custom, "blk-reads-the-same-twice", "5.2.6", "an unwritten sector reads the same twice", |device| {
+        start_with_sectors(device, 1)?;
+        let first = request(device, IN, 0, &[], SECTOR)?.data;
+        let second = request(device, IN, 0, &[], SECTOR)?.data;
+        ensure!(first == second, "sector 0 reads as something else the second time");
+        Ok(())
+    }),
     on_device(
-        Custom,
-        "blk-reads-the-same-twice",
+        Must,
+        "blk-reads-sectors-in-order",
         "5.2.6",
-        "a sector that nobody writes reads the same twice",
+        "a read of 8 sectors returns the same as 8 reads of one",
         |device| {
-            start_with_sectors(device, 1)?;
-            let first = request(device, IN, 0, &[], SECTOR)?.data;
-            let second = request(device, IN, 0, &[], SECTOR)?.data;
-            ensure!(first == second, "sector 0 reads as something else the second time");
+            start_with_sectors(device, 8)?;
+            skip_unless!(unit(device) == 1, "blocks are larger than a sector");
+            let whole = request(device, IN, 0, &[], 8 * SECTOR)?;
+            expect_status(&whole, OK, "a read of 8 sectors")?;
+            for sector in 0..8 {
+                let one = request(device, IN, sector as u64, &[], SECTOR)?.data;
+                let part = &whole.data[sector * SECTOR..(sector + 1) * SECTOR];
+                ensure!(one == part, "sector {sector} reads as something else alone than with the 8");
+            }
             Ok(())
         },
     ),
-    on_device(Must, "blk-reads-sectors-in-order", "5.2.6", "a read of 8 sectors is the 8 reads of one", |device| {
-        start_with_sectors(device, 8)?;
-        skip_unless!(unit(device) == 1, "blocks are larger than a sector");
-        let whole = request(device, IN, 0, &[], 8 * SECTOR)?;
-        expect_status(&whole, OK, "a read of 8 sectors")?;
-        for sector in 0..8 {
-            let one = request(device, IN, sector as u64, &[], SECTOR)?.data;
-            let part = &whole.data[sector * SECTOR..(sector + 1) * SECTOR];
-            ensure!(one == part, "sector {sector} reads as something else alone than with the 8");
-        }
-        Ok(())
-    }),
     on_device(
         Must,
         "blk-takes-any-framing",
@@ -167,7 +161,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "blk-serves-several-at-once",
         "5.2.6.2",
-        "reads that are available together are all done",
+        "reads that are available at the same time all complete",
         |device| {
             start_with_sectors(device, 1)?;
             let room = device.room(Role::First)?;
@@ -205,7 +199,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "blk-identification-has-the-used-length",
         "2.7.8.2",
-        "of an identification as many bytes were written as the used length says",
+        "the used length of an identification is the number of bytes written",
         |device| {
             start(device, 0)?;
             // In other memory each time, of which each byte has another value.
@@ -238,7 +232,7 @@ pub(super) const CHECKS: &[Check] = &[
         Custom,
         "blk-reads-past-the-end-fail",
         "5.2.6.1",
-        "a read of a sector behind the last ends with an error",
+        "a read of a sector past the last ends with an error",
         |device| {
             let capacity = start_with_sectors(device, 1)?;
             for sector in [capacity, capacity + 1000, u64::MAX >> 9] {
@@ -269,7 +263,7 @@ pub(super) const CHECKS: &[Check] = &[
             skip_unless!(device.offered.bits() & RO != 0, "the device can be written");
             start_with_sectors(device, 1)?;
             let before = request(device, IN, 0, &[], SECTOR)?.data;
-            // What is there already, lest it is written after all.
+            // The present contents, in case the device writes after all.
             expect_status(&request(device, OUT, 0, &before, 0)?, IOERR, "a write to a device that offers RO")?;
             let after = request(device, IN, 0, &[], SECTOR)?.data;
             ensure!(before == after, "sector 0 has changed");
@@ -320,7 +314,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, Clone)]
 struct BlockAnswer {
     status: u8,
@@ -351,7 +345,7 @@ fn start(device: &mut TestDevice<'_>, features: u64) -> Verdict {
     device.start(&setup)
 }
 
-/// Starts a device that has at least so many sectors. How many it has.
+/// Starts a device that has at least that many sectors. Returns how many it has.
 fn start_with_sectors(device: &mut TestDevice<'_>, least: u64) -> Verdict<u64> {
     start(device, 0)?;
     let capacity = capacity(device);
@@ -359,7 +353,7 @@ fn start_with_sectors(device: &mut TestDevice<'_>, least: u64) -> Verdict<u64> {
     Ok(capacity)
 }
 
-/// Starts a device that may be written. The sector to write: in the last block.
+/// Starts a device that may be written. Returns the sector to write, in the last block.
 fn start_writable(device: &mut TestDevice<'_>) -> Verdict<u64> {
     skip_unless!(device.writes, "sectors are written only with writes=on");
     skip_unless!(device.offered.bits() & RO == 0, "the device is read-only");
@@ -367,7 +361,7 @@ fn start_writable(device: &mut TestDevice<'_>) -> Verdict<u64> {
     Ok(capacity - unit(device))
 }
 
-/// Sends a request in the plainest framing: header, data and status, which goes back alone.
+/// Sends a request in the simplest framing: header, data and status. Returns the status.
 fn request(device: &mut TestDevice<'_>, request: u32, sector: u64, data: &[u8], length: usize) -> Verdict<BlockAnswer> {
     request_in(device, request, sector, data, length, &Shape::PLAIN)
 }

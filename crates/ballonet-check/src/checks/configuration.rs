@@ -52,7 +52,7 @@ pub(super) const CHECKS: &[Check] = &[
         Custom,
         "configuration-reads-the-same-in-parts",
         "2.5",
-        "a field is the same read in 8, 16 and 32 bits",
+        "a field reads the same in 8, 16 and 32 bits",
         |device| {
             let setup = device.plain();
             undisturbed(device, About::Signals, |device| {
@@ -193,7 +193,7 @@ pub(super) fn reads_the_same_in_parts(device: &TestDevice<'_>) -> Verdict {
     Ok(())
 }
 
-/// The window pointed at a place of the common structure.
+/// The window, pointed at an offset of the common structure.
 fn point(device: &mut TestDevice<'_>, field: usize, width: u32) -> Verdict<Capability> {
     device.modern()?;
     let Some(access) = device.function()?.access() else {

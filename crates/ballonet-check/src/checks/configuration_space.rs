@@ -1,4 +1,4 @@
-//! What configuration space says: IDs, capabilities, MSI-X.
+//! Configuration space: IDs, capabilities, MSI-X.
 
 use crate::check::Severity::{Custom, Must, Should};
 use crate::check::{Check, ensure, fail, on_function, skip_unless};
@@ -91,7 +91,7 @@ pub(super) const CHECKS: &[Check] = &[
         "4.1.4",
         "each structure lies in a BAR that the function has",
         |pci| {
-            // Indices above 5 are reserved, and for drivers to pass over.
+            // Indices above 5 are reserved, and drivers must ignore them.
             for structure in pci.structures.iter().filter(|structure| structure.has_place() && structure.bar <= 5) {
                 let (kind, index, offset, length) = (structure.kind, structure.bar, structure.offset, structure.length);
                 match pci.bars.get(index) {
@@ -214,8 +214,7 @@ fn is_transitional(pci: &PciFunction) -> bool {
     pci.may_be_legacy()
 }
 
-/// Whether it has no structure of the modern interface: a function from before version 1, or one whose host leaves it
-/// out.
+/// Whether it has no structure of the modern interface: a legacy function, or one whose host hides that interface.
 fn is_legacy_only(pci: &PciFunction) -> bool {
     pci.structures.is_empty() && pci.may_be_legacy()
 }

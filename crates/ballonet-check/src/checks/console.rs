@@ -1,4 +1,4 @@
-//! The console device: ports, what is printed on them, and the messages about them (5.3).
+//! The console device: ports, output on them, and control messages (5.3).
 
 use alloc::vec::Vec;
 
@@ -20,32 +20,26 @@ const CONTROL_SEND: Role = Role::Queue(3);
 const DEVICE_READY: u16 = 0;
 const PORT_ADD: u16 = 1;
 const PORT_READY: u16 = 3;
-/// The length of a control message without what may follow.
+/// The length of a control message without the data that may follow.
 const MESSAGE: usize = 8;
-/// The most that are heard at once.
+/// The most messages received at once.
 const ANSWERS: usize = 48;
-/// Room for one, with a name behind it.
+/// Room for one, followed by a name.
 const MESSAGE_ROOM: usize = 64;
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
-    on_device(Must, "console-has-the-queues-of-port-0", "5.3.2", "queues 0 and 1 are there", |device| {
+    on_device(Must, "console-has-the-queues-of-port-0", "5.3.2", "queues 0 and 1 exist", |device| {
         let sizes: Vec<u16> = device.sizes.iter().take(2).copied().collect();
         ensure!(sizes.iter().all(|size| *size != 0), "the queues of port 0 have {sizes:?} entries");
         Ok(())
     }),
-    on_device(
-        Must,
-        "console-has-control-queues",
-        "5.3.2",
-        "with MULTIPORT offered queues 2 and 3 are there",
-        |device| {
-            needs(device, MULTIPORT)?;
-            let sizes: Vec<u16> = device.sizes.iter().skip(2).take(2).copied().collect();
-            ensure!(sizes.iter().all(|size| *size != 0), "the control queues have {sizes:?} entries");
-            Ok(())
-        },
-    ),
+    on_device(Must, "console-has-control-queues", "5.3.2", "with MULTIPORT offered queues 2 and 3 exist", |device| {
+        needs(device, MULTIPORT)?;
+        let sizes: Vec<u16> = device.sizes.iter().skip(2).take(2).copied().collect();
+        ensure!(sizes.iter().all(|size| *size != 0), "the control queues have {sizes:?} entries");
+        Ok(())
+    }),
     on_device(Must, "console-has-a-port", "5.3.4", "max_nr_ports is 1 or more", |device| {
         let ports = ports(device)?;
         ensure!(ports >= 1, "max_nr_ports is {ports}");
@@ -53,12 +47,12 @@ pub(super) const CHECKS: &[Check] = &[
     }),
     on_device(Must, "console-has-the-queues-of-all-ports", "5.3.2", "each port has two queues", |device| {
         let (ports, present) = (ports(device)? as usize, device.present().count());
-        // No more queues than that are looked for.
+        // The tester looks for no more queues than that.
         let needed = (2 * ports + 2).min(device.sizes.len());
         ensure!(present >= needed, "there may be {ports} ports, and there are {present} queues");
         Ok(())
     }),
-    on_device(Custom, "console-size-holds-still", "5.3.4", "cols and rows do not change by being read", |device| {
+    on_device(Custom, "console-size-holds-still", "5.3.4", "reading cols and rows does not change them", |device| {
         needs(device, SIZE)?;
         let before = [0, 2].map(|offset| device.config.read16(offset));
         device.wait_quiet()?;
@@ -66,15 +60,15 @@ pub(super) const CHECKS: &[Check] = &[
         ensure!(before == after, "columns and rows are {before:?}, then {after:?}");
         Ok(())
     }),
-    on_device(Must, "console-prints", "5.3.6", "what is sent on port 0 is taken", |device| {
+    on_device(Must, "console-prints", "5.3.6", "the device uses what is sent on port 0", |device| {
         start(device, 0)?;
         print(device, 4, &Shape::PLAIN)
     }),
-    on_device(Must, "console-prints-a-single-byte", "5.3.6", "a buffer of one byte is taken", |device| {
+    on_device(Must, "console-prints-a-single-byte", "5.3.6", "the device uses a buffer of one byte", |device| {
         start(device, 0)?;
         print(device, 1, &Shape::PLAIN)
     }),
-    on_device(Must, "console-prints-a-page", "5.3.6", "a buffer of 4096 bytes is taken", |device| {
+    on_device(Must, "console-prints-a-page", "5.3.6", "the device uses a buffer of 4096 bytes", |device| {
         start(device, 0)?;
         print(device, 4096, &Shape::PLAIN)
     }),
@@ -82,18 +76,24 @@ pub(super) const CHECKS: &[Check] = &[
         start(device, 0)?;
         print(device, 12, &Shape { piece: 5, skew: 1, ..Shape::PLAIN })
     }),
-    on_device(Must, "console-leaves-sent-buffers-alone", "5.3.6", "buffers that are sent are not written", |device| {
-        start(device, 0)?;
-        for length in [1, 16, 100] {
-            print(device, length, &Shape::PLAIN)?;
-        }
-        device.expect_no_damage(None)
-    }),
+    on_device(
+        Must,
+        "console-leaves-sent-buffers-alone",
+        "5.3.6",
+        "the device does not write buffers that are sent",
+        |device| {
+            start(device, 0)?;
+            for length in [1, 16, 100] {
+                print(device, length, &Shape::PLAIN)?;
+            }
+            device.expect_no_damage(None)
+        },
+    ),
     on_device(
         Must,
         "console-prints-several-at-once",
         "5.3.6",
-        "buffers that are available together are all taken",
+        "the device uses all buffers that are available at the same time",
         |device| {
             start(device, 0)?;
             let room = device.with_queue(Role::First, |queue, _| usize::from(queue.room()))?.min(8);
@@ -126,7 +126,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "console-prints-with-multiport",
         "5.3.5",
-        "with MULTIPORT accepted what is sent on port 0 is taken",
+        "with MULTIPORT accepted the device uses what is sent on port 0",
         |device| {
             needs(device, MULTIPORT)?;
             start(device, MULTIPORT)?;
@@ -167,7 +167,7 @@ pub(super) const CHECKS: &[Check] = &[
         Should,
         "console-answers-a-ready-port",
         "5.3.6.2",
-        "after PORT_READY of an announced port the device says what it is: a console, a name, or open",
+        "after PORT_READY of an announced port the device describes it: console, name, or open",
         |device| {
             ports(device)?;
             let (buffers, messages) = ready(device)?;
@@ -202,7 +202,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// A control message that came.
+/// A received control message.
 #[derive(Debug, Clone, Copy)]
 struct Message {
     port: u32,
@@ -235,7 +235,7 @@ fn print(device: &mut TestDevice<'_>, length: usize, shape: &Shape) -> Verdict {
     Ok(())
 }
 
-/// Starts with `MULTIPORT`, says that the driver is ready, and hears the answers. Buffers for more answers are left.
+/// Starts with `MULTIPORT`, announces that the driver is ready, and receives the answers. Leaves buffers for more.
 fn ready(device: &mut TestDevice<'_>) -> Verdict<(Vec<Offered>, Vec<Message>)> {
     start(device, MULTIPORT)?;
     let room = device.with_queue(CONTROL_RECEIVE, |queue, _| usize::from(queue.room()))?.min(ANSWERS);
@@ -258,7 +258,7 @@ fn send(device: &mut TestDevice<'_>, port: u32, event: u16) -> Verdict {
     device.ask(CONTROL_SEND, &bytes, 0, &Shape::PLAIN).map(drop)
 }
 
-/// Takes the control messages that come.
+/// Takes received control messages.
 fn hear(device: &mut TestDevice<'_>, buffers: &[Offered]) -> Verdict<Vec<Message>> {
     let limit = device.patience.stall;
     device.wait(limit, |device| device.with_queue(CONTROL_RECEIVE, |queue, arena| queue.collect(arena))?)?;

@@ -9,7 +9,7 @@ use ballonet::virtio::spec::Features;
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
-    on_device(Must, "rng-has-its-queue", "5.4.2", "queue 0 is there, for requests", |device| {
+    on_device(Must, "rng-has-its-queue", "5.4.2", "queue 0 exists, for requests", |device| {
         let size = device.sizes.first().copied().unwrap_or(0);
         ensure!(size != 0, "queue 0 has no entries");
         Ok(())
@@ -32,17 +32,11 @@ pub(super) const CHECKS: &[Check] = &[
             device.expect_no_damage(None)
         },
     ),
-    on_device(
-        Must,
-        "rng-writes-what-it-says",
-        "2.7.8.2",
-        "as many bytes of the buffer were written as the used length says",
-        |device| {
-            start(device)?;
-            expect_random(device, &Shape::PLAIN)
-        },
-    ),
-    on_device(Must, "rng-answers-differ", "5.4.6.2", "two requests get different bytes", |device| {
+    on_device(Must, "rng-writes-what-it-says", "2.7.8.2", "the used length is the number of bytes written", |device| {
+        start(device)?;
+        expect_random(device, &Shape::PLAIN)
+    }),
+    on_device(Must, "rng-answers-differ", "5.4.6.2", "two requests return different bytes", |device| {
         start(device)?;
         let first = random(device)?;
         let second = random(device)?;
@@ -97,7 +91,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "rng-serves-several-at-once",
         "5.4.6.2",
-        "buffers that are available together all come back with bytes",
+        "buffers that are available at the same time all come back with bytes",
         |device| {
             start(device)?;
             let room = device.with_queue(Role::First, |queue, _| usize::from(queue.room()))?.min(8);
@@ -123,7 +117,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "rng-does-not-start-over",
         "5.4.6.2",
-        "after a reset other bytes come than after the one before",
+        "the bytes after a reset differ from those after the previous one",
         |device| {
             start(device)?;
             let before = random(device)?;
@@ -140,14 +134,14 @@ fn start(device: &mut TestDevice<'_>) -> Verdict {
     device.start(&setup)
 }
 
-/// Asks for bytes, of which at least one comes.
+/// Requests bytes; requires at least one.
 fn read(device: &mut TestDevice<'_>, length: usize, shape: &Shape) -> Verdict<Answer> {
     let answer = device.ask(Role::First, &[], length, shape)?;
     ensure!(answer.used != 0, "a buffer of {length} bytes came back without a byte");
     Ok(answer)
 }
 
-/// Random bytes: 32, in as many requests as it takes, of 8 at most.
+/// 32 random bytes, in as many requests as needed, at most 8.
 fn random(device: &mut TestDevice<'_>) -> Verdict<Vec<u8>> {
     let mut bytes = Vec::new();
     while bytes.len() < 32 {
@@ -158,7 +152,7 @@ fn random(device: &mut TestDevice<'_>) -> Verdict<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Fails unless a buffer that comes back was written from its beginning. One byte in 256 may be what was there before.
+/// Fails unless a returned buffer was written from its start. One byte in 256 may equal the previous contents.
 fn expect_random(device: &mut TestDevice<'_>, shape: &Shape) -> Verdict {
     let (mut written, mut same) = (0, 0);
     for _ in 0..4 {

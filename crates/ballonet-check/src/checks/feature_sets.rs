@@ -1,4 +1,4 @@
-//! The device at work with every set of features.
+//! The device works with every set of features.
 
 use super::features::bits;
 use crate::check::Severity::Must;
@@ -36,7 +36,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "works-with-all-features-but-one",
         "2.2.2",
-        "the device works with all offered features but one, whichever that is",
+        "the device works with all offered features but any one",
         |device| {
             let (least, usable) = (device.least(), device.usable());
             bits(usable - least).try_for_each(|bit| works(device, usable - bit))
@@ -44,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// Brings the device up with these features, if it takes them, and has it serve requests.
+/// Brings the device up with these features, if it accepts them, and has it serve requests.
 fn works(device: &mut TestDevice<'_>, features: Features) -> Verdict {
     if !device.negotiate(features)? {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Feature bits: what is offered, and what of it can be accepted.
+//! Feature bits: which are offered, and which of them can be accepted.
 
 use core::mem::offset_of;
 
@@ -102,7 +102,7 @@ pub(super) const CHECKS: &[Check] = &[
             skip_unless!(!device.is_legacy(), "the legacy interface has no FEATURES_OK");
             let known = Features::from_bits_retain(device.kind.features) | COMMON;
             let unoffered = known - device.offered;
-            // One of each word, so that neither is passed over.
+            // One of each word, so that both are tested.
             for word in [unoffered.bits() & u64::from(u32::MAX), unoffered.bits() >> 32 << 32] {
                 if word == 0 {
                     continue;
@@ -132,12 +132,12 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// The bits that belong to the device type.
 const OF_TYPE: u64 = 0x00ff_ffff | !0 << 50;
-/// Bits that no device has a meaning for: those that legacy drivers misused, and those that nobody has defined.
+/// Bits without a meaning for any device: those that legacy drivers misused, and undefined ones.
 const RESERVED: u64 = 1 << 25 | 1 << 26 | 1 << 30 | 1 << 31 | 1 << 42 | 0x3f << 44;
 /// Features that any type of device may offer.
 const COMMON: Features = KNOWN.union(Features::SR_IOV).difference(Features::ANY_LAYOUT);
 
-/// The least features; with each one more; all; all but each.
+/// The minimal features; those and each other one; all; all but each one.
 fn subsets(device: &TestDevice<'_>) -> Vec<Features> {
     let (least, usable) = (device.least(), device.usable());
     let optional = || bits(usable - least);
@@ -147,7 +147,7 @@ fn subsets(device: &TestDevice<'_>) -> Vec<Features> {
     subsets
 }
 
-/// The bits of a set one by one, those without a name too.
+/// The single bits of a set, including those without a name.
 pub(super) fn bits(set: Features) -> impl Iterator<Item = Features> {
     (0..u64::BITS).map(|bit| Features::from_bits_retain(1 << bit)).filter(move |bit| set.contains(*bit))
 }

@@ -1,4 +1,4 @@
-//! Formats of rings, in each of which several chapters run the device.
+//! The ring formats in which several chapters run the device.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,10 +7,10 @@ use crate::check::{Stop, Verdict, skip_unless};
 use crate::device::{Shape, StartOptions, TestDevice};
 use ballonet::virtio::spec::Features;
 
-/// One frame a request.
+/// One frame per request.
 pub(super) const SINGLE: Shape = Shape { frames: 1, ..Shape::PLAIN };
 
-/// The features that change what a ring is, each with the minimal feature set.
+/// The features that change the ring format, each with the minimal feature set.
 pub(super) fn formats(device: &TestDevice<'_>) -> Vec<Features> {
     let (least, offered) = (device.least(), device.offered);
     let optional = [Features::RING_PACKED, Features::EVENT_IDX, Features::IN_ORDER];
@@ -38,7 +38,7 @@ pub(super) fn in_each_format(
     Ok(())
 }
 
-/// Has the device take requests of a shape, in each format in which it can.
+/// Has the device serve requests of a shape, in each format that supports it.
 pub(super) fn in_shape(device: &mut TestDevice<'_>, extra: Features, shape: &Shape) -> Verdict {
     let (mut reason, mut done) = (String::from("the device accepts none of the formats"), 0);
     let options = StartOptions { features: device.least() | extra, ..device.plain() };

@@ -1,4 +1,4 @@
-//! Interrupts: that they come, on which vector, and that suppressed ones do not.
+//! Interrupts: that they arrive, on which vector, and that suppressed ones do not.
 
 use crate::check::Severity::{Must, Should};
 use crate::check::{Check, Stop, Verdict, ensure, on_device, skip_unless};
@@ -73,7 +73,7 @@ pub(super) const CHECKS: &[Check] = &[
         Should,
         "suppressed-interrupts-stay-away",
         "2.7.7.2",
-        "no interrupt comes that the driver suppressed",
+        "the device sends no interrupt that the driver suppressed",
         |device| {
             let choices: alloc::vec::Vec<_> = formats(device).collect();
             for features in choices {
@@ -273,7 +273,7 @@ pub(super) const CHECKS: &[Check] = &[
         }
         device.submit(Role::First)?;
         device.reset()?;
-        // What was sent before the reset was done has arrived by now.
+        // Interrupts sent before the reset finished have arrived by now.
         let before = device.signals.counts.all();
         device.wait_quiet()?;
         let count = device.signals.counts.all() - before;
@@ -282,10 +282,10 @@ pub(super) const CHECKS: &[Check] = &[
     }),
 ];
 
-/// The modes in which the device can interrupt at all.
+/// The modes in which the device can interrupt.
 const MODES: [InterruptMode; 3] = [InterruptMode::PerQueue, InterruptMode::Shared, InterruptMode::Line];
 
-/// Waits until something of the interrupts' counts holds.
+/// Waits until a condition on the interrupt counts holds.
 pub(super) fn await_counts(device: &mut TestDevice<'_>, holds: impl Fn(&TestDevice<'_>) -> bool) -> Verdict<bool> {
     let limit = device.patience.stall;
     device.wait(limit, |device| Ok(holds(device)))
@@ -297,7 +297,7 @@ pub(super) fn heard(device: &TestDevice<'_>) -> u32 {
     if device.signals.mode == InterruptMode::Line { counts.all() } else { counts.queues() }
 }
 
-/// Starts in the first mode that there is.
+/// Starts in the first mode that the device has.
 pub(super) fn start_interrupting(device: &mut TestDevice<'_>, features: Features) -> Verdict {
     // A device that does not start would fail in every mode.
     device.try_start()?;
@@ -311,7 +311,7 @@ pub(super) fn start_interrupting(device: &mut TestDevice<'_>, features: Features
     Err(Stop::Skipped("the device has no way to interrupt here".into()))
 }
 
-/// The features with which suppression works differently.
+/// The features that change how suppression works.
 fn formats(device: &TestDevice<'_>) -> impl Iterator<Item = Features> + use<> {
     let (least, offered) = (device.least(), device.offered);
     let both = Features::RING_PACKED | Features::EVENT_IDX;
@@ -350,7 +350,7 @@ fn arrive(device: &mut TestDevice<'_>, mode: InterruptMode) -> Verdict {
     Ok(())
 }
 
-/// Has a queue interrupt once, so that the next interrupt is not its first.
+/// Makes a queue interrupt once, so that the next interrupt is not its first.
 fn warm_up(device: &mut TestDevice<'_>, role: Role) -> Verdict {
     let before = heard(device);
     device.with_queue(role, |queue, arena| queue.want_interrupt(arena, WantInterrupt::Every))?;
@@ -366,7 +366,7 @@ fn start_silent(device: &mut TestDevice<'_>) -> Verdict {
     device.function()?;
     let setup = device.plain();
     device.start(&setup)?;
-    // A device may notify for nothing when it starts, a moment later.
+    // A device may send a spurious notification shortly after it starts.
     device.wait_quiet()?;
     // Clears what was reported before.
     let _ = device.isr.take();

@@ -1,4 +1,4 @@
-//! Odd but legal layouts: rings of every size and at every place, requests cut and placed in every way.
+//! Odd but legal layouts: rings of every size and alignment, requests split and placed in every way.
 
 use alloc::vec::Vec;
 
@@ -18,7 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "every-packed-size-works",
         "2.8.10.1",
-        "packed queues of every size work, odd ones too",
+        "packed queues of every size work, including odd ones",
         |device| {
             skip_unless!(device.offered.contains(Features::RING_PACKED), "the device does not offer RING_PACKED");
             every_size(device, Features::RING_PACKED)
@@ -108,13 +108,13 @@ pub(super) const CHECKS: &[Check] = &[
         },
     ),
     on_device(Must, "ring-indices-wrap", "2.7.13", "16-bit indices and wrap counters wrap", |device| {
-        // Of two formats the one with more that can go wrong.
+        // Of two formats, the one with more that can go wrong.
         let split = device.least() | device.offered & Features::EVENT_IDX;
         let packed = split | device.offered & Features::RING_PACKED;
         for features in [split, packed] {
             let setup = StartOptions { features, ..device.plain() };
             device.start(&setup)?;
-            // A packed ring's position wraps every lap; a split ring's index once in all this.
+            // A packed ring's position wraps every lap; a split ring's index wraps once in this check.
             let rounds = if features == split { WRAPS } else { WRAPS / 32 };
             let batch = device.with_queue(Role::First, |queue, _| usize::from(queue.size))?.min(device.units());
             for _ in 0..rounds.div_ceil(batch) {
@@ -146,12 +146,12 @@ fn every_size(device: &mut TestDevice<'_>, format: Features) -> Verdict {
     for size in sizes(most, !format.is_empty()) {
         let setup = StartOptions { features, size, ..device.plain() };
         device.start(&setup)?;
-        // Small requests, so that the ring goes round.
+        // Small requests, so that the ring wraps.
         match device.exchange_cleanly(32, &Shape { frames: 4, ..Shape::PLAIN }) {
             Err(Stop::Failed(detail)) => {
                 return Err(Stop::Failed(alloc::format!("with queues of {size}: {detail}")));
             }
-            // A request of several descriptors finds no room in the smallest.
+            // A request of several descriptors does not fit into the smallest.
             Err(Stop::Skipped(_)) => {}
             outcome => outcome?,
         }
@@ -164,5 +164,5 @@ fn indirect(device: &mut TestDevice<'_>, shape: &Shape) -> Verdict {
     in_shape(device, Features::INDIRECT_DESC, &Shape { indirect: true, ..*shape })
 }
 
-/// Requests sent through each queue: past the end of an index of 16 bits.
+/// Requests sent through each queue: enough to wrap a 16-bit index.
 const WRAPS: usize = (1 << 16) + 256;

@@ -1,4 +1,4 @@
-//! The legacy interface, from before version 1, over PCI or MMIO: queues in blocks of pages, no `FEATURES_OK`.
+//! The legacy interface over PCI or MMIO: queues in blocks of pages, no `FEATURES_OK`.
 
 use super::formats::SINGLE;
 use crate::check::Severity::{Custom, Must};
@@ -40,7 +40,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "legacy-queue-sizes-are-powers-of-two",
         "2.7",
-        "each queue has a power of two of entries",
+        "the size of each queue is a power of two",
         |device| {
             for queue in device.present() {
                 let size = device.sizes[usize::from(queue)];
@@ -210,7 +210,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "legacy-configuration-moves-with-msix",
         "4.1.4.10",
-        "on PCI the configuration begins behind the vectors while MSI-X is on, and before them while it is off",
+        "on PCI the configuration begins after the vectors while MSI-X is on, and in their place while it is off",
         |device| {
             skip_unless!(
                 device.kind.config >= 4,

@@ -1,4 +1,4 @@
-//! The registers of virtio over MMIO: who the device is, selectors, interrupts, shared memory (4.2.2).
+//! The registers of virtio over MMIO: identity, selectors, interrupts, shared memory (4.2.2).
 
 use crate::check::Severity::{Custom, Must, Should};
 use crate::check::{Check, Stop, Verdict, ensure, on_device, skip_unless};
@@ -190,7 +190,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "mmio-absent-shared-memory-has-length-all-ones",
         "4.2.2.1",
-        "SHMLen reads as -1 for a region that is not there",
+        "SHMLen reads as -1 for a region that does not exist",
         |device| {
             modern(device)?;
             for region in [0xfe, 0xff] {
@@ -205,7 +205,7 @@ pub(super) const CHECKS: &[Check] = &[
         Custom,
         "mmio-absent-shared-memory-has-base-all-ones",
         "4.2.2.1",
-        "SHMBase reads as -1 for a region that is not there",
+        "SHMBase reads as -1 for a region that does not exist",
         |device| {
             modern(device)?;
             write(device, mmio::SHM_SEL, 0xff)?;
@@ -263,7 +263,7 @@ fn identity(device: &mut TestDevice<'_>) -> Verdict<[u32; 4]> {
     Ok(registers.map(|register| device.registers.read32(register)))
 }
 
-/// Starts the device without interrupts and has it use buffers: `InterruptStatus`, which nobody acknowledged.
+/// Starts the device without interrupts and has it use buffers. Returns `InterruptStatus`, not acknowledged.
 fn after_traffic(device: &mut TestDevice<'_>) -> Verdict<u32> {
     let setup = device.plain();
     device.start(&setup)?;

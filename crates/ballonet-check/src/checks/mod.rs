@@ -1,5 +1,5 @@
-//! The checks, by chapter. A chapter is one file with one constant, in which each check stands with its name, its
-//! severity, its clause, the sentence for people and its function; listing, selection and documents are made from it.
+//! The checks, by chapter. A chapter is one file with one constant, which has each check's name, severity, clause,
+//! sentence and function; listing, selection and documents come from it.
 
 mod balloon;
 mod block;
@@ -57,6 +57,8 @@ impl Chapter {
             Bus::Pci => matches!(identity.transport, TransportKind::Modern | TransportKind::Legacy),
             Bus::Modern => identity.transport == TransportKind::Modern,
             Bus::Legacy => identity.transport.is_legacy(),
+            Bus::Ports => identity.transport == TransportKind::Legacy,
+            Bus::LegacyMmio => identity.transport == TransportKind::MmioLegacy,
             Bus::Mmio => matches!(identity.transport, TransportKind::Mmio | TransportKind::MmioLegacy),
         };
         (!fits).then(|| format!("this is not for a device that is driven by {}", identity.transport))
@@ -102,19 +104,32 @@ pub const CHAPTERS: &[Chapter] = &[
     of_type(CONSOLE, "console", "The console device: `device=console`", console::CHECKS),
     of_type(NETWORK, "net", "The network device: `device=net`", network::CHECKS),
     general("resets", "Resets at work", resets::CHECKS),
-    of_type(BALLOON, "host", "What the host does, for which `ballonet-check` must start the VMM", host::CHECKS),
-    on_bus(Bus::Modern, "hostile-split", "Split rings", hostile::split::CHECKS),
-    on_bus(Bus::Modern, "hostile-addresses", "Addresses and lengths", hostile::addresses::CHECKS),
-    on_bus(Bus::Modern, "hostile-tables", "Tables of descriptors", hostile::indirect::CHECKS),
-    on_bus(Bus::Modern, "hostile-more-tables", "Tables in one format", hostile::indirect::MORE),
-    on_bus(Bus::Modern, "hostile-packed", "Packed rings", hostile::packed::CHECKS),
-    on_bus(Bus::Modern, "hostile-setup", "Queue set-up", hostile::setup::CHECKS),
-    on_bus(Bus::Modern, "hostile-kicks", "Notifications", hostile::notifications::CHECKS),
-    on_bus(Bus::Modern, "hostile-status", "Status and features", hostile::status::CHECKS),
-    on_bus(Bus::Modern, "hostile-pci", "PCI", hostile::pci::CHECKS),
-    on_bus(Bus::Modern, "hostile-resets", "Resets of single queues", hostile::ring_reset::CHECKS),
-    on_bus(Bus::Modern, "hostile-frames", "Frame numbers", hostile::balloon::FRAMES),
-    on_bus(Bus::Modern, "hostile-balloon", "The balloon's other queues and fields", hostile::balloon::CHECKS),
+    of_type(BALLOON, "host", "Actions of the host, which need `ballonet-check`", host::CHECKS),
+    general("hostile-split", "Split rings", hostile::split::CHECKS),
+    general("hostile-addresses", "Addresses and lengths", hostile::addresses::CHECKS),
+    general("hostile-edges", "The ends of memory, and buffers outside memory", hostile::addresses::EDGES),
+    general("hostile-lengths", "Lengths", hostile::addresses::LENGTHS),
+    of_type(BALLOON, "hostile-pieces", "Lengths of a balloon's requests", hostile::addresses::PIECES),
+    general("hostile-tables", "Tables of descriptors", hostile::indirect::CHECKS),
+    general("hostile-more-tables", "Tables in one format", hostile::indirect::MORE),
+    general("hostile-packed", "Packed rings", hostile::packed::CHECKS),
+    general("hostile-setup", "Queue set-up", hostile::setup::CHECKS),
+    general("hostile-kicks", "Notifications", hostile::notifications::CHECKS),
+    general("hostile-status", "Status and features", hostile::status::CHECKS),
+    on_bus(Bus::Pci, "hostile-pci", "PCI configuration space", hostile::header::CHECKS),
+    on_bus(Bus::Pci, "hostile-vectors", "MSI-X", hostile::vectors::CHECKS),
+    on_bus(Bus::Modern, "hostile-common", "The common structure and its BAR", hostile::common::CHECKS),
+    on_bus(Bus::Modern, "hostile-window", "The access window", hostile::window::CHECKS),
+    on_bus(Bus::Legacy, "hostile-blocks", "Legacy queues and features", hostile::blocks::CHECKS),
+    on_bus(Bus::Ports, "hostile-ports", "The ports of the legacy interface", hostile::ports::CHECKS),
+    on_bus(Bus::Mmio, "hostile-mmio", "Registers on MMIO", hostile::mmio::CHECKS),
+    on_bus(Bus::LegacyMmio, "hostile-legacy-mmio", "Legacy registers on MMIO", hostile::blocks::MMIO),
+    general("hostile-resets", "Resets of single queues", hostile::ring_reset::CHECKS),
+    of_type(BALLOON, "hostile-frames", "The balloon's frame numbers", hostile::frames::CHECKS),
+    of_type(BALLOON, "hostile-balloon", "The balloon's fields", hostile::fields::CHECKS),
+    of_type(BALLOON, "hostile-statistics", "The balloon's statistics", hostile::statistics::CHECKS),
+    of_type(BALLOON, "hostile-reports", "The balloon's reports", hostile::reports::CHECKS),
+    of_type(BALLOON, "hostile-hints", "The balloon's hints", hostile::hints::CHECKS),
 ];
 
 /// Every check, in the order in which they run.

@@ -1,6 +1,6 @@
 //! The network device: its configuration, frames that are sent, and commands (5.1).
 //!
-//! Frames have a type for experiments and a destination that no bridge forwards; nobody answers them.
+//! Frames have an experimental type and a destination that no bridge forwards; nothing answers them.
 
 use alloc::vec::Vec;
 
@@ -24,7 +24,7 @@ const CONTROL: Role = Role::Queue(2);
 /// The shortest and the longest Ethernet frame without its checksum, in bytes.
 const SHORTEST: usize = 60;
 const LONGEST: usize = 1514;
-/// The length of a receive buffer that any frame without offloads fits into (5.1.6.3.1).
+/// The length of a receive buffer that holds any frame without offloads (5.1.6.3.1).
 const RECEIVE_ROOM: usize = 1526;
 
 // Acknowledgements of commands (5.1.6.5).
@@ -33,7 +33,7 @@ const ACK_ERR: u8 = 1;
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
-    on_device(Must, "net-has-a-pair-of-queues", "5.1.2", "queues 0 and 1 are there", |device| {
+    on_device(Must, "net-has-a-pair-of-queues", "5.1.2", "queues 0 and 1 exist", |device| {
         let sizes: Vec<u16> = device.sizes.iter().take(2).copied().collect();
         ensure!(sizes.iter().all(|size| *size != 0), "the first pair of queues has {sizes:?} entries");
         Ok(())
@@ -42,7 +42,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "net-has-a-control-queue",
         "5.1.2",
-        "with CTRL_VQ and without MQ accepted queue 2 is there",
+        "with CTRL_VQ and without MQ accepted queue 2 exists",
         |device| {
             needs(device, CTRL_VQ)?;
             let features = device.least() | Features::from_bits_retain(CTRL_VQ);
@@ -52,11 +52,17 @@ pub(super) const CHECKS: &[Check] = &[
             Ok(())
         },
     ),
-    on_device(Custom, "net-address-is-one-of-a-device", "5.1.4", "mac is not 0 and no multicast address", |device| {
-        let mac = mac(device)?;
-        ensure!(mac != [0; 6] && mac[0] & 1 == 0, "mac is {mac:02x?}");
-        Ok(())
-    }),
+    on_device(
+        Custom,
+        "net-address-is-one-of-a-device",
+        "5.1.4",
+        "mac is neither 0 nor a multicast address",
+        |device| {
+            let mac = mac(device)?;
+            ensure!(mac != [0; 6] && mac[0] & 1 == 0, "mac is {mac:02x?}");
+            Ok(())
+        },
+    ),
     on_device(Must, "net-address-holds-still", "5.1.4", "mac reads the same before and after negotiation", |device| {
         let before = mac(device)?;
         start(device, MAC)?;
@@ -104,11 +110,11 @@ pub(super) const CHECKS: &[Check] = &[
             Ok(())
         },
     ),
-    on_device(Must, "net-sends-a-frame", "5.1.6.2", "a frame of the shortest length is taken", |device| {
+    on_device(Must, "net-sends-a-frame", "5.1.6.2", "the device uses a frame of the shortest length", |device| {
         start(device, 0)?;
         send(device, SHORTEST, &Shape::PLAIN)
     }),
-    on_device(Must, "net-sends-the-longest-frame", "5.1.6.2", "a frame of 1514 bytes is taken", |device| {
+    on_device(Must, "net-sends-the-longest-frame", "5.1.6.2", "the device uses a frame of 1514 bytes", |device| {
         start(device, 0)?;
         send(device, LONGEST, &Shape::PLAIN)
     }),
@@ -129,18 +135,24 @@ pub(super) const CHECKS: &[Check] = &[
             device.expect_no_damage(None)
         },
     ),
-    on_device(Must, "net-leaves-sent-frames-alone", "5.1.6.2", "frames that are sent are not written", |device| {
-        start(device, 0)?;
-        for length in [SHORTEST, 61, 1000, LONGEST] {
-            send(device, length, &Shape::PLAIN)?;
-        }
-        device.expect_no_damage(None)
-    }),
+    on_device(
+        Must,
+        "net-leaves-sent-frames-alone",
+        "5.1.6.2",
+        "the device does not write frames that are sent",
+        |device| {
+            start(device, 0)?;
+            for length in [SHORTEST, 61, 1000, LONGEST] {
+                send(device, length, &Shape::PLAIN)?;
+            }
+            device.expect_no_damage(None)
+        },
+    ),
     on_device(
         Must,
         "net-sends-several-at-once",
         "5.1.6.2",
-        "frames that are available together are all taken",
+        "the device uses all frames that are available at the same time",
         |device| {
             start(device, 0)?;
             let bytes = frame(device, SHORTEST);
@@ -168,7 +180,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "net-received-frames-have-a-header",
         "5.1.6.4.1",
-        "a receive buffer comes back with a header, of one buffer unless MRG_RXBUF is accepted, and a frame",
+        "a receive buffer comes back with a frame and its header, whose num_buffers is 1 unless MRG_RXBUF is accepted",
         |device| {
             start(device, 0)?;
             let chains = fill(device)?;
@@ -191,7 +203,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "net-sends-with-mergeable-buffers",
         "5.1.6.2",
-        "with MRG_RXBUF accepted a frame is taken",
+        "with MRG_RXBUF accepted the device uses a frame",
         |device| {
             needs(device, MRG_RXBUF)?;
             start(device, MRG_RXBUF)?;
@@ -290,7 +302,7 @@ fn fill(device: &mut TestDevice<'_>) -> Verdict<Vec<Offered>> {
     Ok(chains)
 }
 
-/// Sends a command; the answer is its acknowledgement.
+/// Sends a command; returns its acknowledgement.
 fn command(device: &mut TestDevice<'_>, bytes: &[u8]) -> Verdict<Answer> {
     device.ask(CONTROL, bytes, 1, &Shape::PLAIN)
 }

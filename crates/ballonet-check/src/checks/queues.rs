@@ -20,7 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
         "queue_size is 0 for queues that do not exist",
         |device| {
             device.negotiate_least()?;
-            // Without a number of queues those behind the last that was found.
+            // Without num_queues: those after the last that was found.
             let count = match device.common() {
                 Ok(common) => common.read16(offset_of!(CommonConfig, num_queues)),
                 Err(_) => device.sizes.len() as u16,
@@ -151,7 +151,7 @@ pub(super) const CHECKS: &[Check] = &[
         device.select(0);
         let read = device.common()?.read32(offset_of!(CommonConfig, queue_desc));
         ensure!(read != 0x2000_0000, "queue_desc of queue 0 is {read:#x} after that of queue 1 was written");
-        // Nothing makes a device show addresses (4.1.4.3.1), and one that does not shows nothing of its queues.
+        // A device need not show addresses (4.1.4.3.1), and one that does not reveals nothing about its queues.
         skip_unless!(read == 0x1000_0000, "queue_desc cannot be read back: {read:#x} is read");
         Ok(())
     }),
@@ -208,7 +208,7 @@ pub(super) const CHECKS: &[Check] = &[
             for queue in events(device) {
                 for vector in (0..entries.min(8)).chain([entries - 1, NO_VECTOR]) {
                     let read = device.try_vector(queue, vector)?;
-                    // The device may have run out of something: then it says so.
+                    // The device may be out of a resource; it then reads back as NO_VECTOR.
                     ensure!(
                         read == vector || read == NO_VECTOR,
                         "vector {vector} of {entries} for {queue:?} reads back as {read:#06x}"
@@ -255,7 +255,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// Turns MSI-X on, with as many entries as are counted and there are, after the features are settled.
+/// Turns MSI-X on, with as many entries as are counted and present, after the features are negotiated.
 fn with_messages(device: &mut TestDevice<'_>) -> Verdict<u16> {
     let Some(msix) = device.function()?.msix else {
         return Err(Stop::Skipped("the device has no usable MSI-X".into()));

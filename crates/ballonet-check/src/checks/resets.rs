@@ -1,4 +1,4 @@
-//! Resets in the middle of the work, resets of single queues, and being set up again in another way.
+//! Resets during traffic, resets of single queues, and setting the device up again differently.
 
 use super::formats::in_each_format;
 use crate::check::Severity::Must;
@@ -74,12 +74,12 @@ pub(super) const CHECKS: &[Check] = &[
             for (features, mode, size, placement) in settings {
                 let setup = StartOptions { features, mode, size, placement, mapped: true };
                 match device.start(&setup) {
-                    // A mode that the device does not have, or features that it does not take together.
+                    // A mode that the device does not have, or features that it does not accept together.
                     Err(Stop::Skipped(_)) => continue,
                     outcome => outcome?,
                 }
                 match device.exchange_cleanly(32, &Shape { frames: 8, ..Shape::PLAIN }) {
-                    // A request of several descriptors finds no room in the smallest queues.
+                    // A request of several descriptors does not fit into the smallest queues.
                     Err(Stop::Skipped(_)) => continue,
                     outcome => outcome?,
                 }
@@ -189,7 +189,7 @@ pub(super) const CHECKS: &[Check] = &[
             Ok(())
         },
     ),
-    on_device(Must, "legal-use-needs-no-reset", "2.1.2", "DEVICE_NEEDS_RESET was never set by legal use", |device| {
+    on_device(Must, "legal-use-needs-no-reset", "2.1.2", "legal use never sets DEVICE_NEEDS_RESET", |device| {
         if let Some(what) = &device.needed_reset {
             fail!("DEVICE_NEEDS_RESET was set in legal use: {what}");
         }
@@ -200,7 +200,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "a-reset-queue-is-as-large-as-it-says",
         "2.6.1.1",
-        "a queue that was reset, and is enabled with the size that it shows, has that size whatever it had before",
+        "a queue that was reset and is enabled again has the size that queue_size shows, not its old one",
         |device| {
             let setup = start_resettable(device, false)?;
             let number = device.number(Role::First)?;
@@ -210,7 +210,7 @@ pub(super) const CHECKS: &[Check] = &[
             device.transfer(Role::First, 0..16, &Shape::PLAIN)?;
             reset_queue(device)?;
             device.enable(number, &StartOptions { size: u16::MAX, ..setup })?;
-            // More than the size before, so that the ring goes round where it must not.
+            // More than the old size, so that a device that kept it wraps too early.
             for _ in 0..3 {
                 device.transfer(Role::First, 16..22, &Shape { frames: 1, ..Shape::PLAIN })?;
                 device.transfer(Role::Second, 16..22, &Shape { frames: 1, ..Shape::PLAIN })?;
@@ -220,7 +220,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// Gives the device work to do, and does not wait for it.
+/// Gives the device work, and does not wait for it.
 fn keep_busy(device: &mut TestDevice<'_>, role: Role) -> Verdict {
     let room = device.room(role)?;
     for place in 0..room.min(8) {
@@ -238,7 +238,7 @@ fn expect_no_more_writes(device: &mut TestDevice<'_>) -> Verdict {
 
 // Single queues.
 
-/// Brings the device up with `RING_RESET`, and requests on their way in the inflate queue.
+/// Brings the device up with `RING_RESET`, and requests in flight in the inflate queue.
 fn start_resettable(device: &mut TestDevice<'_>, packed: bool) -> Verdict<StartOptions> {
     skip_unless!(device.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
     device.queue_reset()?;

@@ -1,4 +1,4 @@
-//! Used rings: what comes back, in which order, and what the device writes on the way.
+//! Used rings: what the device returns, in which order, and what it writes meanwhile.
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ pub(super) const CHECKS: &[Check] = &[
     on_balloon(Must, "inflate-completes", "5.5.6", "inflate requests complete", |device| {
         in_each_format(device, device.plain(), |device| {
             device.transfer(Role::First, 0..64, &Shape::PLAIN)?;
-            // Only so that the frames are back: that deflating works is another check's business.
+            // Only to get the frames back: another check tests deflating.
             let _ = device.transfer(Role::Second, 0..64, &Shape::PLAIN);
             Ok(())
         })
@@ -159,7 +159,7 @@ pub(super) const CHECKS: &[Check] = &[
                 for frame in 0..24 {
                     device.transfer(Role::First, frame..frame + 1, &SINGLE)?;
                 }
-                // One after the other without waiting: the device may be at work, and is not to forget the last.
+                // In a row without waiting: the device may be busy, and must not lose the last.
                 for frame in 0..24 {
                     let room = device.room(Role::Second)?;
                     if room == 0 {
@@ -219,7 +219,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// Posts a request before `DRIVER_OK`: it does not come back before that, kicked or not.
+/// Posts a request before `DRIVER_OK`: it must not be used before that, kicked or not.
 fn early(device: &mut TestDevice<'_>, kicked: bool) -> Verdict {
     let setup = device.plain();
     device.prepare(&setup)?;

@@ -1,4 +1,4 @@
-//! The device status byte, and what a reset leaves.
+//! The device status byte, and what a reset clears.
 
 use core::mem::offset_of;
 
@@ -49,7 +49,7 @@ pub(super) const CHECKS: &[Check] = &[
         "the device starts without the queues of features that were not accepted",
         |device| {
             match device.try_start() {
-                // Not for want of queues.
+                // It fails for another reason than missing queues.
                 Err(Stop::Failed(reason)) => return Err(Stop::Skipped(reason)),
                 outcome => outcome?,
             }
@@ -86,7 +86,7 @@ pub(super) const CHECKS: &[Check] = &[
     on_device(Must, "reset-disables-queues", "4.1.4.3.1", "queue_enable is 0 after a reset", |device| {
         let setup = device.plain();
         device.start(&setup)?;
-        // Right after this reset: what is asked for is a 0 on reset, and another one could put it there.
+        // Right after this reset: another reset could clear it instead.
         device.stop()?;
         for queue in device.present() {
             let enabled = device.in_use(queue);
@@ -136,10 +136,10 @@ pub(super) const CHECKS: &[Check] = &[
         let shows = device.modern().is_ok();
         let readable = shows && read_accepted(device)? == usable;
         device.reset()?;
-        // Without its features settled it must be able to settle on others.
+        // Other features must be negotiable now.
         let least = device.least();
         ensure!(device.negotiate(least)?, "after {usable} and a reset the device does not take {least}");
-        // Nothing makes a device show what was accepted (4.1.4.3.1), so only one that has shown it can show it wrong.
+        // A device need not show what was accepted (4.1.4.3.1), so only one that did can be wrong.
         if !shows {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Single requests of a check's own making, and their answers.
+//! Single requests that a check composes itself, and their answers.
 
 use alloc::vec::Vec;
 
@@ -7,11 +7,11 @@ use super::{Role, Shape, TestDevice};
 use crate::ring::Part;
 use crate::verdict::Verdict;
 
-/// What came of a request.
+/// The result of a request.
 pub(crate) struct Answer {
     /// The bytes that the device says it wrote.
     pub(crate) used: u32,
-    /// All that it could have written, as it is now.
+    /// The present contents of all that it could have written.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -31,7 +31,7 @@ impl TestDevice<'_> {
         Ok(Answer { used, bytes })
     }
 
-    /// Adds a request of a check's own making; not published yet. Its id and descriptors.
+    /// Adds a request that the check composed; does not publish it. Returns its id and descriptors.
     pub(crate) fn offer(&mut self, role: Role, readable: &[u8], writable: usize, shape: &Shape) -> Verdict<Offered> {
         self.is_plain = false;
         let payload = Payload { readable: readable.to_vec(), writable };

@@ -1,38 +1,22 @@
-//! Configuration space and BARs in the hands of a hostile driver. What an attack changes it restores.
+//! Attacks through configuration space and BARs. Each attack restores what it changes.
 
 use core::mem::offset_of;
 
+use super::TestDevice;
 use super::function_reset::Header;
-use super::{Role, Shape, TestDevice};
 use crate::platform::Mapped;
-use crate::verdict::{Reaction, Stop, Verdict, skip_unless};
+use crate::verdict::{Stop, Verdict, skip_unless};
 use ballonet::pci::capability::id;
 use ballonet::pci::{Capability, ConfigSpace};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{CapabilityType, PciAccessCapability, PciCapability};
 
-/// The most of a BAR that is swept, in bytes.
+/// How much of a BAR is swept at most, in bytes.
 const SWEEP: u64 = 0x4000;
 /// The command register.
 const COMMAND: u16 = 0x04;
 
 impl TestDevice<'_> {
-    /// Does something to a running device, with requests before and after. They need not be served.
-    pub(crate) fn in_traffic(&mut self, act: impl FnOnce(&mut Self) -> Verdict) -> Verdict<Reaction> {
-        let setup = self.plain();
-        self.start(&setup)?;
-        self.warm_up()?;
-        self.post(Role::First, 8..12, &Shape::PLAIN)?;
-        self.publish(Role::First)?;
-        self.kick(Role::First)?;
-        act(self)?;
-        self.post(Role::First, 12..16, &Shape::PLAIN)?;
-        self.publish(Role::First)?;
-        self.kick_number(0, 0);
-        self.wait_quiet()?;
-        Ok(Reaction::Ignored)
-    }
-
     pub(crate) fn config_read32(&mut self, offset: u16) -> u32 {
         let bdf = self.pci_function().function.bdf;
         self.platform.config().read32(bdf, offset)

@@ -1,20 +1,19 @@
-//! The driver's side of a hostile check against a queue: a started device, some lawful things to point at, and raw
+//! The driver's side of a hostile check against a queue: a started device, valid buffers to point at, and raw
 //! access to the ring.
 //!
-//! The attack goes to the deflate queue: a device that takes whatever a wrong descriptor names for frame numbers does
-//! no harm by deflating those. The inflate queue works beside it.
-
-use alloc::vec::Vec;
+//! The attack goes to the queue for requests; of a balloon, to the deflate queue: if it takes the memory behind a wrong
+//! descriptor for frame numbers, deflating those does no harm. The inflate queue works beside it.
 
 use super::{Role, StartOptions, TestDevice};
 use crate::ring::{RawDescriptor, RingField};
 use crate::verdict::{Stop, Verdict, skip_unless};
-use ballonet::balloon::wire::PFN_SIZE;
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::virtio::spec::{Descriptor, DescriptorFlags, Features};
 
 /// Bytes of the lawful buffer: whole pages, so that a page of it can be reported.
 pub(crate) const BUFFER: usize = 4096;
+/// Bytes of the lawful buffer that the device may write.
+const ANSWER: usize = 64;
 /// Entries of the lawful table.
 pub(crate) const TABLE: u16 = 128;
 /// The most entries of the queues: enough for every attack, and few enough for long ones.
@@ -41,8 +40,13 @@ pub(crate) struct Attacker<'d, 'p> {
     features: Features,
     /// The queue under attack.
     pub(crate) target: Role,
-    /// A readable buffer full of frame numbers.
+    /// A readable buffer full of valid request data: frame numbers, or a header.
     buffer: usize,
+    /// Bytes of one request that the device reads.
+    readable: u32,
+    /// Memory that the device may write, and the bytes of one request that it does write.
+    answer: usize,
+    writable: u32,
     table: usize,
     /// Entries that were made available, split only.
     offered: u16,
@@ -54,8 +58,11 @@ impl<'d, 'p> Attacker<'d, 'p> {
     /// Starts the device with these features beyond the least, and has it serve a request.
     pub(crate) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
         skip_unless!(device.offered.contains(features), "the device does not offer {}", features - device.offered);
+        skip_unless!(device.has_requests(), "no request to a device of this type is known");
+        let [buffer, answer, table] = [0; 3];
+        let (target, readable, writable) = (Role::Second, 0, 0);
         let mut attacker =
-            Self { device, features, target: Role::Second, buffer: 0, table: 0, offered: 0, raced: false };
+            Self { device, features, target, buffer, readable, answer, writable, table, offered: 0, raced: false };
         attacker.start(SIZE)?;
         Ok(attacker)
     }
@@ -63,17 +70,22 @@ impl<'d, 'p> Attacker<'d, 'p> {
     /// Starts the device again, with queues of at most `size` entries.
     pub(crate) fn start(&mut self, size: u16) -> Verdict {
         let features = self.device.least() | self.features;
+        let size = if size == SIZE { self.device.attack_size(SIZE) } else { size };
         let setup = StartOptions { features, size, ..self.device.plain() };
         self.device.start(&setup)?;
         self.device.is_plain = false;
         self.offered = 0;
         self.table = self.memory(usize::from(TABLE) * size_of::<Descriptor>(), 16)?;
         self.buffer = self.memory(BUFFER, BUFFER)?;
+        self.answer = self.device.arena.place(ANSWER, 16, 0)?;
+        self.device.arena.open(self.answer, ANSWER);
         // Frames that the warm-up inflates.
-        let pfns: Vec<u8> =
-            (0..BUFFER / PFN_SIZE).flat_map(|place| self.device.pfns[place % 8].to_le_bytes()).collect();
-        self.device.arena.write(self.buffer, &pfns);
-        self.device.warm_up()
+        let payload = self.device.payload(self.target, 0..8)?;
+        (self.readable, self.writable) = (payload.readable.len() as u32, payload.writable.min(ANSWER) as u32);
+        let whole = payload.readable.iter().copied().cycle().take(BUFFER).collect::<alloc::vec::Vec<u8>>();
+        self.device.arena.write(self.buffer, &whole);
+        // The queue under attack must be at its start.
+        if self.device.has_two_queues() { self.device.warm_up() } else { Ok(()) }
     }
 
     /// Room in the arena that the device may read, all zeros.
@@ -98,6 +110,11 @@ impl<'d, 'p> Attacker<'d, 'p> {
         self.device.arena.address(self.buffer)
     }
 
+    /// The address of memory that it may write.
+    pub(crate) fn answer(&self) -> u64 {
+        self.device.arena.address(self.answer)
+    }
+
     /// Where it finds the table.
     pub(crate) fn table(&self) -> u64 {
         self.device.arena.address(self.table)
@@ -108,14 +125,9 @@ impl<'d, 'p> Attacker<'d, 'p> {
         self.device.with_queue(role, |queue, arena| arena.address(queue.areas.descriptors))
     }
 
-    /// Where the device's own registers are in memory.
-    pub(crate) fn own_registers(&self) -> Verdict<u64> {
-        self.device.own_registers()
-    }
-
     /// Where another function of the bus has registers in memory.
     pub(crate) fn foreign_registers(&mut self) -> Verdict<u64> {
-        let own = self.device.pci_function().function.bdf;
+        let own = self.device.function()?.function.bdf;
         let config = self.device.platform.config();
         let bar = |bdf| {
             (BARS..BARS_END)
@@ -133,7 +145,8 @@ impl<'d, 'p> Attacker<'d, 'p> {
 
     /// Writes descriptor `place` of the ring as it is given.
     pub(crate) fn raw(&mut self, place: u16, descriptor: RawDescriptor) -> Verdict {
-        let packed = self.is_packed();
+        let (packed, size) = (self.is_packed(), self.size()?);
+        skip_unless!(place < size, "the queue has {size} entries, which are too few");
         self.device.with_queue(self.target, |queue, arena| {
             descriptor.put(arena, queue.areas.descriptors, place, packed);
         })
@@ -205,10 +218,22 @@ impl<'d, 'p> Attacker<'d, 'p> {
         self.send(table, DescriptorFlags::INDIRECT.bits())
     }
 
-    /// A lawful request of one descriptor, at `place`.
+    /// A lawful request at `place`; for a device that reads one part and writes another, only if the ring has room.
     pub(crate) fn lawful(&mut self, place: u16) -> Verdict {
-        let part = (self.buffer(), 32);
-        self.descriptor(place, part, 0, place)
+        let (next, write) = (DescriptorFlags::NEXT.bits(), DescriptorFlags::WRITE.bits());
+        let size = self.size()?;
+        let (read, written) = ((self.buffer(), self.readable), (self.answer(), self.writable));
+        // The second part is at the other end of a split ring, and on a packed one right after the first.
+        let (first, second) = if self.is_packed() { (2 * place, 2 * place + 1) } else { (place, size - 1 - place) };
+        match (self.readable, self.writable) {
+            (0, _) => self.descriptor(place, written, write, place),
+            (_, 0) => self.descriptor(place, read, 0, place),
+            _ if first >= second || second >= size => self.descriptor(place, read, 0, place),
+            _ => {
+                self.descriptor(second, written, write, place)?;
+                self.descriptor(first, read, next, if self.is_packed() { place } else { second })
+            }
+        }
     }
 
     /// Kicks the queue.

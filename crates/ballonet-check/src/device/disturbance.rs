@@ -1,5 +1,5 @@
-//! Interference by the host. It may change the configuration at any time, and the device reports that during any check:
-//! a failure counts against the device only if the host changed nothing.
+//! Interference by the host, which may change the configuration at any time, during any check: a failure counts
+//! against the device only if the host changed nothing.
 
 use alloc::format;
 use alloc::string::String;
@@ -15,7 +15,8 @@ use ballonet::virtio::spec::ISR_CONFIG;
 const ATTEMPTS: u32 = 16;
 /// Passes that outweigh a failure.
 const PASSES: u32 = 3;
-/// How many times as long as an attempt the target is watched, for a check that may change it itself.
+/// For a check that may change the target itself: how much longer than an attempt the target is watched, as a
+/// factor.
 const WATCH: u64 = 4;
 
 /// What a check tests, and what therefore cannot show whether the host interfered.
@@ -37,7 +38,7 @@ impl About {
     }
 }
 
-/// The configuration at one moment, as far as it is evidence.
+/// The configuration at one moment, without the fields that the check may change.
 #[derive(Debug)]
 struct Glimpse {
     target: u32,
@@ -56,8 +57,8 @@ impl Glimpse {
     }
 }
 
-/// Runs a check that needs a host that changes nothing, and repeats it while the host interferes. Each attempt starts
-/// the device again. If the host interferes every time, the check is skipped.
+/// Runs a check that needs an unchanged configuration, and repeats it while the host interferes. Each attempt
+/// starts the device again. If the host interferes every time, the check is skipped.
 pub(crate) fn undisturbed(
     device: &mut TestDevice<'_>,
     about: About,

@@ -1,4 +1,4 @@
-//! Function level reset (PCIe 6.6.2; PCI's Advanced Features capability): the last means against a dead device.
+//! Function level reset (PCIe 6.6.2; PCI's Advanced Features capability): the last resort for a dead device.
 
 use super::PciFunction;
 use crate::platform::AnyPlatform;
@@ -18,7 +18,8 @@ const AF_HAS_RESET: u8 = 1 << 1;
 const AF_CONTROL: u16 = 4;
 /// How long the function may take, in nanoseconds (PCIe 6.6.2).
 const DURATION: u64 = 100_000_000;
-/// What a reset or D3 clears and the function needs: the BARs, the interrupt line, and last the command register.
+/// What a reset or D3 clears and the function needs: the BARs, the interrupt line, and finally the command
+/// register.
 const KEPT: [u16; 8] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x3c, 0x04];
 
 /// What a function needs of its header, as it was read.

@@ -1,6 +1,5 @@
-//! The types of devices that the tester knows: their numbers, queues and features, and what a request to each is.
-//!
-//! Most checks ask something of any virtio device; by these tables they find queues and requests to ask it with.
+//! The device types that the tester knows: their numbers, queues and features, and what a request to each is.
+//! Most checks apply to any virtio device; they find queues and requests in these tables.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -17,13 +16,16 @@ pub(crate) const SECTOR: usize = 512;
 /// The length of a block device's identification, in bytes (5.2.6).
 pub(crate) const BLOCK_ID: usize = 20;
 
+/// More than any device type's configuration, including features that are not accepted.
+const LONGEST: usize = 96;
+
 /// The bytes of a request: those that the device reads, then the number of those that it writes.
 pub(crate) struct Payload {
     pub(crate) readable: Vec<u8>,
     pub(crate) writable: usize,
 }
 
-/// Bytes of the configuration that a feature makes necessary.
+/// Bytes of the configuration that a feature requires.
 type Needed = (u64, usize);
 
 /// Makes the request of some units.
@@ -47,11 +49,11 @@ pub(crate) struct Kind {
     /// The queue for requests of the tester's choice, and whether there are others beside it that the device needs.
     pub(crate) request_queue: u16,
     pub(crate) other_queues: &'static [(u64, u16)],
-    /// Descriptors of its plainest request.
+    /// Descriptors of its simplest request.
     pub(crate) descriptors: u16,
     /// A request of some units; `None`: the tester knows none.
     request: Option<Build>,
-    /// What reaches the world outside of the guest.
+    /// What a test writes outside the guest.
     pub(crate) writes: &'static str,
 }
 
@@ -76,7 +78,7 @@ pub(crate) static KINDS: [Kind; 5] = [
         other_queues: &[(1 << 1, 2)],
         descriptors: 1,
         request: Some(frames),
-        writes: "memory of this machine goes to the host and comes back",
+        writes: "some memory of this machine is inflated and deflated",
     },
     Kind {
         number: ENTROPY,
@@ -171,16 +173,21 @@ impl Kind {
         KINDS.iter().find(|kind| kind.number == number).unwrap_or(&OTHER)
     }
 
-    /// How long the configuration has to be with these features.
+    /// The required length of the configuration with these features.
     pub(crate) fn config_length(&self, offered: Features) -> usize {
         let needed = self.needed.iter().filter(|(feature, _)| offered.bits() & feature != 0);
         needed.map(|(_, length)| *length).fold(self.config, usize::max)
     }
 
-    /// What is written outside of the guest, in words; `writes`: block devices may be written.
+    /// The longest configuration that it has with any features; of an unknown type that is not known.
+    pub(crate) fn longest_config(&self) -> usize {
+        if self.number == 0 { usize::MAX / 2 } else { self.config_length(Features::all()).max(LONGEST) }
+    }
+
+    /// What is written outside the guest, in words; `writes`: block devices may be written.
     pub(crate) const fn warning(&self, writes: bool) -> &'static str {
         match (self.number, writes) {
-            (BLOCK, true) => "SECTORS ARE OVERWRITTEN (writes=on), and put back afterwards",
+            (BLOCK, true) => "SECTORS ARE OVERWRITTEN (writes=on), and restored afterwards",
             (BLOCK, false) => "sectors are only read (writes=on would write)",
             _ => self.writes,
         }
@@ -188,21 +195,21 @@ impl Kind {
 }
 
 impl TestDevice<'_> {
-    /// The request that these units make; skips a check of a device of which no request is known.
+    /// The request for these units; skips the check if the tester knows no request to this device.
     pub(crate) fn payload(&self, role: Role, units: Range<usize>) -> Verdict<Payload> {
         match self.kind.request {
             Some(request) => Ok(request(self, role, units)),
-            None => Err(Stop::Skipped("no request to a device of this type is known".into())),
+            None => Err(Stop::Skipped("the tester knows no request to a device of this type".into())),
         }
     }
 
-    /// How many units there are to make requests of.
+    /// How many units there are for requests.
     pub(crate) fn units(&self) -> usize {
         if self.kind.number == BALLOON { self.pfns.len() } else { UNITS }
     }
 }
 
-/// Bytes that tell one request from another.
+/// Bytes that distinguish requests.
 fn filler(units: Range<usize>) -> Vec<u8> {
     units.flat_map(|unit| (unit as u32).to_le_bytes()).collect()
 }
@@ -215,7 +222,7 @@ fn entropy(_device: &TestDevice<'_>, _role: Role, units: Range<usize>) -> Payloa
     Payload { readable: Vec::new(), writable: 4 * units.len() }
 }
 
-/// The identification; of many units a read of as many sectors as they are, from the first on.
+/// A read of as many sectors as the units fill, from the first on; `GET_ID` if they fill none.
 fn block(_device: &TestDevice<'_>, _role: Role, units: Range<usize>) -> Payload {
     let sectors = units.len() * 4 / SECTOR;
     let (request, length) = if sectors == 0 { (8, BLOCK_ID) } else { (0, sectors * SECTOR) };
@@ -249,7 +256,7 @@ impl TestDevice<'_> {
         if self.is_legacy() && !merged { 10 } else { 12 }
     }
 
-    /// A header without offloads, and that of a frame of the type for experiments.
+    /// A header without offloads, and that of a frame of an experimental type.
     pub(crate) fn frame_head(&self) -> Vec<u8> {
         let mut bytes = alloc::vec![0; self.net_header()];
         bytes.extend([0x01, 0x80, 0xc2, 0, 0, 0x0e]);

@@ -1,10 +1,10 @@
-//! The device under test: its registers one by one, its memory, and the way from reset to `DRIVER_OK` in any legal
-//! setting.
+//! The device under test: single registers, memory, and the way from reset to `DRIVER_OK` in any legal setting.
 //!
-//! Nothing here keeps to the order of initialization; the checks do, or do not, as they need.
+//! Nothing here enforces the order of initialization; each check keeps or breaks it as it needs.
 
 mod ask;
 mod attack_pci;
+mod attack_registers;
 mod attacker;
 mod disturbance;
 mod fingerprint;
@@ -40,6 +40,7 @@ pub(crate) use transport::{Isr, Transport, mmio, ports};
 
 use crate::arena::{ARENA, Arena};
 use crate::host::Host;
+use crate::memory::MemoryEnds;
 use crate::patience::Patience;
 use crate::platform::AnyPlatform;
 use crate::ring::{LEGACY_PAGE, RawQueue};
@@ -55,9 +56,9 @@ use obstacles::Obstacles;
 use pci::Structure;
 use transport::{ConfigRegisters, Mapping};
 
-/// How many queues are looked for.
+/// The most queues that are looked for.
 const QUEUES_MAX: u16 = 64;
-/// The most entries of a queue that is tested: larger ones would not find room in the arena.
+/// The most entries of a tested queue: larger ones do not fit into the arena.
 pub(crate) const QUEUE_LIMIT: u16 = 1024;
 /// Frames that the tester inflates and deflates.
 pub(crate) const FRAMES: usize = 256;
@@ -82,7 +83,7 @@ pub(crate) const KNOWN: Features = Features::from_bits_retain(
 pub(crate) enum Role {
     /// Requests. A balloon inflates by them.
     First,
-    /// Requests that follow those of the same units in the first. A balloon deflates by them; a device that has no such
+    /// Second requests for units that the first queue has served. A balloon deflates by them; a device without a second
     /// queue gets them in its first.
     Second,
     /// A balloon's statistics.
@@ -104,6 +105,8 @@ pub(crate) struct TestDevice<'p> {
     pub(crate) kind: &'static Kind,
     /// Whether sectors of block devices may be written.
     pub(crate) writes: bool,
+    /// Where memory ends, if that is known.
+    memory: Option<MemoryEnds>,
     pub(crate) transport: Transport,
     pub(crate) isr: Arc<Isr>,
     pub(crate) config: ConfigRegisters,
@@ -127,27 +130,28 @@ pub(crate) struct TestDevice<'p> {
     pub(crate) signals: Signals,
     /// Defects that block checks.
     pub(crate) obstacles: Obstacles,
-    /// Whether the setting and the last request are the plainest possible.
+    /// Whether the setting and the last request are the simplest possible.
     pub(crate) is_plain: bool,
     /// A status with `DEVICE_NEEDS_RESET` seen during legal use, and with which features.
     pub(crate) needed_reset: Option<String>,
-    /// What its registers hold after a reset, once a hostile check has asked.
+    /// What its registers hold after a reset, read by the first hostile check.
     fingerprint: Option<Fingerprint>,
 }
 
-/// How a device is to be driven.
+/// How to drive a device.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access {
     pub(crate) handle: DeviceHandle,
-    /// By its legacy interface though it may have a modern one.
+    /// By its legacy interface, even if it has a modern one.
     pub(crate) legacy: bool,
     pub(crate) writes: bool,
+    pub(crate) memory: Option<MemoryEnds>,
     pub(crate) patience: Patience,
 }
 
 impl<'p> TestDevice<'p> {
-    /// Maps the registers of a device of type `kind` and resets it. Fails if it could not be mapped or does not answer
-    /// sensibly.
+    /// Maps the registers of a device of type `kind` and resets it. Fails if they cannot be mapped or their values make
+    /// no sense.
     pub(crate) fn open(
         platform: &'p mut (dyn AnyPlatform + 'p),
         pci: Option<PciFunction>,
@@ -172,6 +176,7 @@ impl<'p> TestDevice<'p> {
             pci,
             kind,
             writes: access.writes,
+            memory: access.memory,
             transport,
             isr,
             config,
@@ -290,7 +295,7 @@ fn map(platform: &mut dyn AnyPlatform, pci: Option<&PciFunction>, kind: &Kind, a
     mapping
 }
 
-/// What the tester's memory is aligned to: a page, which legacy queues need.
+/// Alignment of the tester's memory: a page, which legacy queues need.
 const ARENA_ALIGN: usize = LEGACY_PAGE;
 
 impl TestDevice<'_> {
@@ -298,7 +303,7 @@ impl TestDevice<'_> {
     pub(crate) fn wait(&mut self, limit: u64, mut holds: impl FnMut(&mut Self) -> Verdict<bool>) -> Verdict<bool> {
         let start = self.platform.now();
         loop {
-            // The clock before the look: time that the host takes away in between must not count.
+            // The clock is read before the condition: time that the host steals in between must not count.
             let waited = self.platform.now().saturating_sub(start);
             if holds(self)? {
                 return Ok(true);
@@ -310,7 +315,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Lets time pass in which nothing may happen.
+    /// Waits for a time in which nothing may happen.
     pub(crate) fn wait_quiet(&mut self) -> Verdict {
         let quiet = self.patience.quiet;
         self.wait(quiet, |_| Ok(false)).map(drop)
@@ -327,7 +332,7 @@ impl TestDevice<'_> {
             return Ok(());
         }
         let status = self.status()?;
-        Err(self.stick(format!("a reset was not done after {} ms: the status is {status}", limit / 1_000_000)))
+        Err(self.stick(format!("a reset did not finish within {} ms: the status is {status}", limit / 1_000_000)))
     }
 
     /// Notes that no more checks are possible, and why.
@@ -346,7 +351,7 @@ impl TestDevice<'_> {
         if status.is_empty() || status.contains(Status::FAILED) {
             let set = Status::ACKNOWLEDGE | Status::DRIVER;
             return Err(
-                self.stick(format!("the device takes no status after a reset: {set} was set, {status} is read"))
+                self.stick(format!("the device accepts no status after a reset: {set} was written, {status} is read"))
             );
         }
         Ok(())

@@ -30,18 +30,18 @@ pub(crate) struct Obstacles {
     pub(crate) start: Start,
     /// The queues that have ever returned a request.
     answered: Vec<u16>,
-    /// Those that returned none in the plainest setting, and the outcome.
+    /// Those that returned none in the simplest setting, and the outcome.
     silent: Vec<(u16, String)>,
 }
 
 impl TestDevice<'_> {
-    /// Whether every queue that there is has to be set up.
+    /// Whether the device starts only with every queue set up.
     pub(crate) fn wants_every_queue(&self) -> bool {
         matches!(self.obstacles.start, Start::WithEveryQueue(_))
     }
 
-    /// Finds out, once, whether the device starts in the plainest setting. If it asks for a reset instead, and has
-    /// queues that were left out, it is tried once more with those.
+    /// Finds out, once, whether the device starts in the simplest setting. If it asks for a reset instead, and has
+    /// queues that were left out, it is started once more with those.
     ///
     /// The first check reports why it does not start; the others are skipped.
     pub(crate) fn try_start(&mut self) -> Verdict {
@@ -101,7 +101,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Notes that a queue returned nothing, if it never did and the request was as plain as possible. A device that
+    /// Notes that a queue returned nothing, if it never did and the request was as simple as possible. A device that
     /// returns the request after an unsolicited kick does serve the queue.
     pub(crate) fn note_silence(&mut self, role: Role, detail: &str) -> Verdict {
         let queue = self.number(role)?;

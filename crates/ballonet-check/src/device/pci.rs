@@ -1,4 +1,4 @@
-//! The device as its configuration space shows it: IDs, BARs, capabilities. Nothing of it is mapped or driven yet.
+//! The device as its configuration space describes it: IDs, BARs, capabilities. Nothing is mapped or driven yet.
 
 use core::mem::offset_of;
 
@@ -23,22 +23,22 @@ const STRUCTURE_LIMIT: u64 = 4096;
 /// The most of the doorbells.
 const NOTIFY_LIMIT: u64 = 4 << 20;
 
-/// A virtio capability as it stands in configuration space, right or wrong.
+/// A virtio capability as it is in configuration space, right or wrong.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Structure {
     pub(crate) capability: Capability,
     pub(crate) kind: CapabilityType,
-    /// What its length byte says.
+    /// Its length byte.
     pub(crate) capability_length: u8,
     pub(crate) bar: u8,
     pub(crate) offset: u64,
     pub(crate) length: u64,
-    /// The word behind the structure's own fields: the notify multiplier.
+    /// The word after the structure's own fields: the notify multiplier.
     pub(crate) extra: u32,
 }
 
 impl Structure {
-    /// What its offset has to be a multiple of (4.1.4.3 to 4.1.4.6).
+    /// The required alignment of its offset (4.1.4.3 to 4.1.4.6).
     pub(crate) const fn align(&self) -> u64 {
         match self.kind {
             CapabilityType::Common | CapabilityType::Device => 4,

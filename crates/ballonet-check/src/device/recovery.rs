@@ -1,18 +1,18 @@
 //! A hostile check from its breach to the proof that the device recovers.
 //!
-//! Whatever the driver did: a reset ends in bounded time, the registers then hold what they held before, each queue
-//! serves a well-formed request, and no byte changed that the device may not write.
+//! Whatever the driver did: a reset finishes in bounded time, the registers then hold what they held before, each queue
+//! serves a well-formed request, and no byte that the device may not write has changed.
 
 use core::ops::Range;
 
 use alloc::format;
 use alloc::string::String;
 
-use super::{Role, Shape, StartOptions, TestDevice};
+use super::{BALLOON, Role, Shape, StartOptions, TestDevice};
 use crate::ring::Part;
 use crate::verdict::{Outcome, Reaction, Stop, Verdict};
 use ballonet::balloon::wire::{PAGE_REPORTING, STATS_VQ, Tag, statistic};
-use ballonet::virtio::spec::Status;
+use ballonet::virtio::spec::{Features, Status};
 
 /// Frames that are inflated before a breach of a queue.
 const BEFORE: Range<usize> = 0..8;
@@ -53,13 +53,24 @@ impl TestDevice<'_> {
         Ok(self.status()?.contains(Status::DEVICE_NEEDS_RESET))
     }
 
-    /// Inflates some frames, which the attack then deflates.
+    /// Has it serve a request; a balloon inflates frames, which the attack then deflates. The request's memory stays
+    /// the device's: its descriptor does, and an attack may have the device read that again.
     pub(crate) fn warm_up(&mut self) -> Verdict {
-        self.transfer(Role::First, BEFORE, &Shape::PLAIN).map(drop)
+        if !self.has_requests() {
+            return Ok(());
+        }
+        self.post(Role::First, BEFORE, &Shape::PLAIN)?;
+        self.submit(Role::First)?;
+        self.drain(Role::First, 0)?;
+        self.take_done(Role::First).map(drop)
     }
 
-    /// Sees whether the inflate queue still works after an attack on the deflate queue.
+    /// Checks whether the inflate queue still works after an attack on the deflate queue. Other devices have one queue
+    /// for requests, and nobody knows where the attack left it. The legacy interface has no way to ask for a reset.
     pub(crate) fn probe_beside(&mut self) -> Verdict {
+        if !self.has_two_queues() || self.is_legacy() {
+            return Ok(());
+        }
         // A device may be busy with 65,535 entries that an attack made available, and slow on a busy host.
         let patience = self.patience;
         self.patience.stall *= BUSY;
@@ -67,16 +78,16 @@ impl TestDevice<'_> {
         self.patience = patience;
         match served {
             Ok(_) => Ok(()),
-            // It may have found only now what was wrong with the other queue.
+            // It may have detected only now what was wrong with the other queue.
             Err(_) if self.wants_reset()? => Ok(()),
             Err(Stop::Failed(reason)) => Err(Stop::Stalled(format!(
-                "the inflate queue works no more, and the device asks for no reset: {reason}"
+                "the inflate queue no longer works, and the device does not ask for a reset: {reason}"
             ))),
             Err(stop) => Err(stop),
         }
     }
 
-    /// Resets the device and proves that it is as new; what is wrong otherwise.
+    /// Resets the device and proves that it works as before; otherwise returns what is wrong.
     fn recover(&mut self) -> Result<(), Outcome> {
         let stopped = self.reset();
         if let Some(damage) = self.damage() {
@@ -89,7 +100,7 @@ impl TestDevice<'_> {
         revived.map_err(|stop| self.wedged(stop))
     }
 
-    /// What the device overwrote that it must not write.
+    /// What the device overwrote without permission.
     fn damage(&mut self) -> Option<String> {
         self.expect_no_damage(None).err().map(Stop::reason)
     }
@@ -105,19 +116,23 @@ impl TestDevice<'_> {
 
     /// A well-formed request on every queue in use.
     fn serve_all(&mut self) -> Verdict {
-        let features = self.least() | self.offered & (STATS_VQ | PAGE_REPORTING);
+        let is_balloon = self.kind.number == BALLOON;
+        let more = if is_balloon { self.offered & (STATS_VQ | PAGE_REPORTING) } else { Features::empty() };
+        let features = self.least() | more;
         self.start(&StartOptions { features, ..self.plain() })?;
         self.is_plain = false;
-        self.transfer(Role::First, AFTER, &Shape::PLAIN)?;
+        if self.has_requests() {
+            self.transfer(Role::First, AFTER, &Shape::PLAIN)?;
+        }
         for frames in [BEFORE, BESIDE, AFTER] {
-            if self.away[frames.clone()].contains(&true) {
+            if self.away.get(frames.clone()).is_some_and(|away| away.contains(&true)) {
                 self.transfer(Role::Second, frames, &Shape::PLAIN)?;
             }
         }
-        if features.contains(STATS_VQ) {
+        if more.contains(STATS_VQ) {
             self.offer_statistics()?;
         }
-        if features.contains(PAGE_REPORTING) {
+        if more.contains(PAGE_REPORTING) {
             self.report_page()?;
         }
         self.expect_well()
@@ -146,8 +161,7 @@ impl TestDevice<'_> {
         self.drain(Role::Reporting, 0)
     }
 
-    /// The verdict on a device that does not recover. Tries to get it to work by stronger means, for the checks that
-    /// follow.
+    /// The verdict on a device that does not recover. Tries stronger means to make it work, for the checks that follow.
     fn wedged(&mut self, stop: Stop) -> Outcome {
         let reason = stop.reason();
         self.obstacles.stuck = None;
@@ -159,7 +173,7 @@ impl TestDevice<'_> {
         match works {
             Ok(()) => Outcome::Wedged(reason),
             Err(_) => {
-                self.obstacles.stuck = Some(format!("the device works no more after a hostile check: {reason}"));
+                self.obstacles.stuck = Some(format!("the device no longer works after a hostile check: {reason}"));
                 Outcome::Wedged(reason)
             }
         }

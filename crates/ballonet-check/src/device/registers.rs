@@ -1,4 +1,4 @@
-//! The registers of the device, one by one, by whichever transport it has.
+//! Single registers of the device, over any transport.
 
 use alloc::format;
 use core::mem::offset_of;
@@ -27,24 +27,24 @@ impl TestDevice<'_> {
     pub(crate) fn modern_registers(&mut self) -> &mut Modern {
         match &mut self.transport {
             Transport::Modern(modern) => modern,
-            _ => unreachable!("hostile checks run on modern PCI alone"),
+            _ => unreachable!("the chapter is for modern PCI"),
         }
     }
 
-    /// The function, for the same checks.
+    /// The function, for a check of a chapter that only runs on PCI.
     ///
     /// # Panics
     /// If the device is not on PCI.
     pub(crate) fn pci_function(&self) -> &PciFunction {
-        self.pci.as_ref().unwrap_or_else(|| unreachable!("hostile checks run on modern PCI alone"))
+        self.pci.as_ref().unwrap_or_else(|| unreachable!("the chapter is for PCI"))
     }
 
-    /// The common structure, on modern PCI only.
+    /// The common structure; modern PCI only.
     pub(crate) fn common(&mut self) -> Verdict<&mut Mapped> {
         self.modern().map(|modern| &mut modern.common)
     }
 
-    /// The ports of the legacy interface, on it only.
+    /// The ports of the legacy interface; legacy PCI only.
     pub(crate) fn legacy(&mut self) -> Verdict<&mut Legacy> {
         match &mut self.transport {
             Transport::Legacy(legacy) => Ok(legacy),
@@ -52,7 +52,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// The registers on MMIO, of either version, there only.
+    /// The registers on MMIO, of either version; MMIO only.
     pub(crate) fn mmio(&mut self) -> Verdict<&mut Mmio> {
         match &mut self.transport {
             Transport::Mmio(mmio) => Ok(mmio),
@@ -152,7 +152,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// The entries of a queue: its size, or on MMIO the most; 0 if it is not there.
+    /// The entries of a queue: its size, or on MMIO the maximum; 0 if it does not exist.
     pub(crate) fn queue_size(&mut self, queue: u16) -> u16 {
         self.select(queue);
         match &self.transport {
@@ -162,7 +162,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// The register that puts a queue to use: `queue_enable`, `QueueReady`, or a legacy queue's page.
+    /// The register that enables a queue: `queue_enable`, `QueueReady`, or a legacy queue's page.
     pub(crate) fn in_use(&mut self, queue: u16) -> u32 {
         self.select(queue);
         match &self.transport {
@@ -173,13 +173,13 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Whether [`TestDevice::in_use`] reads as it must for a queue that was put to use.
+    /// Whether [`TestDevice::in_use`] reads as it must for an enabled queue.
     pub(crate) fn shows_use(&mut self, queue: u16) -> bool {
         let value = self.in_use(queue);
         if self.is_legacy() { value != 0 } else { value == 1 }
     }
 
-    /// The numbers of the queues that are there.
+    /// The numbers of the queues that exist.
     pub(crate) fn present(&self) -> impl Iterator<Item = u16> + use<> {
         let sizes = self.sizes.clone();
         (0..).zip(sizes).filter(|(_, size)| *size != 0).map(|(queue, _)| queue)
@@ -227,17 +227,6 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Writes `value` to the doorbell of a queue, if there is one, in whatever state.
-    pub(crate) fn kick_number(&mut self, queue: u16, value: u16) {
-        self.select(queue);
-        let modern = self.modern_registers();
-        let offset =
-            usize::from(modern.common.read16(offset_of!(CommonConfig, queue_notify_off))) * modern.multiplier as usize;
-        if offset.checked_add(2).is_some_and(|end| end <= modern.notify.len()) {
-            modern.notify.write16(offset, value);
-        }
-    }
-
     /// Gives the selected queue its addresses. A legacy queue is in use from here on.
     pub(crate) fn write_areas(&mut self, areas: Areas) {
         let addresses = [areas.descriptors, areas.driver, areas.device].map(|area| self.arena.address(area));
@@ -249,16 +238,11 @@ impl TestDevice<'_> {
                 mmio.registers.write32(mmio::QUEUE_ALIGN, LEGACY_PAGE as u32);
                 mmio.registers.write32(mmio::QUEUE_PFN, page);
             }
-            Transport::Mmio(mmio) => {
-                let registers = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
-                for (register, address) in registers.into_iter().zip(addresses) {
-                    mmio.registers.write64(register, address);
-                }
-            }
+            Transport::Mmio(mmio) => mmio.write_addresses(addresses),
         }
     }
 
-    /// Puts the selected queue to use.
+    /// Enables the selected queue.
     pub(super) fn switch_on(&mut self) {
         match &mut self.transport {
             Transport::Modern(modern) => modern.common.write16(offset_of!(CommonConfig, queue_enable), 1),
@@ -267,7 +251,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Rings a queue's doorbell: with its number, and beside it how far the driver is, if that was negotiated.
+    /// Rings a queue's doorbell: with its number, and the driver's position if `NOTIFICATION_DATA` was negotiated.
     pub(crate) fn ring_doorbell(&mut self, queue: u16, progress: u16) -> Verdict {
         let wide = self.features.contains(Features::NOTIFICATION_DATA);
         let data = if wide { u32::from(progress) << 16 } else { 0 };

@@ -14,30 +14,30 @@ use ballonet::platform::{Handled, InterruptLine, Vector};
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::ISR_CONFIG;
 
-/// The vectors that are counted one by one: configuration, then the queues.
+/// The vectors that are counted separately: configuration, then the queues.
 pub(crate) const COUNTED: usize = 8;
 
 /// Interrupts that came.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// By vector. On the line those that tell of the configuration at place 0, and all others at place 1.
+    /// By vector. On the line, index 0 counts configuration changes, index 1 all others.
     vectors: [AtomicU32; COUNTED],
     /// All bits that the ISR byte had when it was read by the line's handler.
     isr: AtomicU32,
 }
 
 impl Counts {
-    /// How many came on a vector.
+    /// Interrupts on a vector.
     pub(crate) fn of(&self, vector: usize) -> u32 {
         self.vectors.get(vector).map_or(0, |count| count.load(Ordering::Acquire))
     }
 
-    /// How many came in all.
+    /// All interrupts.
     pub(crate) fn all(&self) -> u32 {
         (0..COUNTED).map(|vector| self.of(vector)).sum()
     }
 
-    /// How many came that do not report a configuration change.
+    /// Interrupts that do not report a configuration change.
     pub(crate) fn queues(&self) -> u32 {
         (1..COUNTED).map(|vector| self.of(vector)).sum()
     }

@@ -32,14 +32,14 @@ impl TestDevice<'_> {
         self.offered & (KNOWN | Features::from_bits_retain(self.kind.features))
     }
 
-    /// The minimal feature set: without these a device need not work, or takes requests of one shape only.
+    /// The minimal feature set: without these a device need not work, or accepts requests of one shape only.
     pub(crate) fn least(&self) -> Features {
         let least =
             if self.is_legacy() { Features::ANY_LAYOUT } else { Features::VERSION_1 | Features::ACCESS_PLATFORM };
         self.offered & least
     }
 
-    /// The ordinary setting: the least features, no interrupts, queues as large as they are.
+    /// The ordinary setting: minimal features, no interrupts, queues of their full size.
     pub(crate) fn plain(&self) -> StartOptions {
         StartOptions {
             features: self.least(),
@@ -50,15 +50,15 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Resets the device and negotiates up to `FEATURES_OK`; whether that stuck. A legacy device takes what it is
-    /// given.
+    /// Resets the device and negotiates up to `FEATURES_OK`; returns whether that stuck. A legacy device accepts
+    /// anything.
     pub(crate) fn negotiate(&mut self, features: Features) -> Verdict<bool> {
         self.begin()?;
         // Some devices compute their offer when it is read.
         let _ = self.read_offered();
         self.accept(features);
         if self.is_legacy() {
-            // Nothing says whether they are taken.
+            // The device does not say whether it accepts them.
             return self.status().map(|_| true);
         }
         self.set_status(self.settled());
@@ -92,7 +92,7 @@ impl TestDevice<'_> {
         self.arena.clear();
         self.arena.place(skipped, 1, 0)?;
         let taken = self.negotiate(setup.features)?;
-        skip_unless!(taken, "the device does not take the features {}", setup.features);
+        skip_unless!(taken, "the device does not accept the features {}", setup.features);
         self.features = setup.features;
         self.is_plain = *setup == self.plain();
         let queues = self.wanted_queues();
@@ -127,7 +127,7 @@ impl TestDevice<'_> {
         let (isr, line) = (Arc::clone(&self.isr), self.transport.line(self.pci.as_ref()));
         let signals = Signals::set_up(self.platform, self.pci.as_ref(), line, &isr, (mode, vectors));
         self.signals = signals.map_err(Stop::Skipped)?;
-        // With MSI-X the configuration of a legacy device begins behind the vectors.
+        // With MSI-X the configuration of a legacy device begins after the vectors.
         let moved = vectors > 0 && matches!(self.transport, Transport::Legacy(_));
         self.config.start = if moved { ports::VECTORS } else { 0 };
         Ok(())
@@ -160,7 +160,7 @@ impl TestDevice<'_> {
     pub(crate) fn enable(&mut self, queue: u16, setup: &StartOptions) -> Verdict {
         let packed = self.features.contains(Features::RING_PACKED);
         let now = self.queue_size(queue);
-        // The size seen first: one check reports sizes that survive a reset, and the others do not depend on them.
+        // The size read first: one check reports sizes that survive a reset, and the others must not depend on that.
         let most = self.sizes.get(usize::from(queue)).copied().unwrap_or(now);
         ensure!(most != 0 && most <= QUEUE_SIZE_MAX, "queue {queue} has {most} entries");
         let mut size = most.min(setup.size).min(QUEUE_LIMIT);

@@ -1,4 +1,4 @@
-//! Requests to the device, in any shape, and waiting for them.
+//! Requests to the device in any shape, and waiting for their completion.
 
 use core::ops::Range;
 
@@ -18,16 +18,16 @@ use ballonet::virtio::spec::{Descriptor, Features, Status};
 pub(crate) struct Shape {
     /// Units in a request: a balloon's frame numbers, or 4 bytes each.
     pub(crate) frames: usize,
-    /// Bytes in a descriptor; the last has what is left.
+    /// Bytes in a descriptor; the last has the remainder.
     pub(crate) piece: usize,
     /// How far past an aligned address each piece begins.
     pub(crate) skew: usize,
-    /// Whether the descriptors are in a table of their own.
+    /// Whether the descriptors are in an indirect table.
     pub(crate) indirect: bool,
 }
 
 impl Shape {
-    /// One descriptor for what is read and one for what is written, aligned, 32 units a request.
+    /// One readable and one writable descriptor, aligned, 32 units per request.
     pub(crate) const PLAIN: Self = Self { frames: 32, piece: usize::MAX, skew: 0, indirect: false };
 
     /// Descriptors that a request takes.
@@ -108,7 +108,7 @@ impl TestDevice<'_> {
         self.with_queue(role, |queue, arena| queue.add(arena, chain, table))?
     }
 
-    /// Publishes what was added; whether the device wants a kick.
+    /// Publishes what was added; returns whether the device wants a kick.
     pub(crate) fn publish(&mut self, role: Role) -> Verdict<bool> {
         self.with_queue(role, RawQueue::publish)
     }
@@ -137,14 +137,14 @@ impl TestDevice<'_> {
         self.is_plain &= !shape.indirect && shape.skew == 0 && shape.piece >= longest;
         let chain = self.place(payload, shape)?;
         let table = self.table(chain.len(), shape.indirect)?;
-        // From here on the device may have them, however this ends.
+        // From here on the device may have them, whatever happens next.
         if role == Role::First && self.kind.number == BALLOON {
             self.away[units].fill(true);
         }
         self.add(role, &chain, table)
     }
 
-    /// Puts the bytes of a request into memory, cut as `shape` says: its descriptors.
+    /// Puts the bytes of a request into memory, split as `shape` says; returns its descriptors.
     pub(crate) fn place(&mut self, payload: &Payload, shape: &Shape) -> Verdict<Vec<Part>> {
         let mut chain = Vec::new();
         for piece in payload.readable.chunks(shape.piece) {
@@ -182,12 +182,12 @@ impl TestDevice<'_> {
         if room < descriptors { self.drain(role, 0) } else { Ok(()) }
     }
 
-    /// The same for so many requests, each as plain as can be.
+    /// The same for this many of the simplest requests.
     pub(crate) fn needs_requests(&mut self, role: Role, requests: u16) -> Verdict {
         self.needs_room(role, requests.saturating_mul(self.kind.descriptors))
     }
 
-    /// How many requests find room in a queue now, each as plain as can be.
+    /// How many of the simplest requests a queue has room for now.
     pub(crate) fn room(&mut self, role: Role) -> Verdict<usize> {
         let descriptors = self.kind.descriptors;
         self.with_queue(role, |queue, _| usize::from(queue.room() / descriptors))
@@ -198,7 +198,7 @@ impl TestDevice<'_> {
         if self.publish(role)? { self.kick(role) } else { Ok(()) }
     }
 
-    /// Waits until at most `left` requests of a queue are outstanding. Those that came back are in its `done`.
+    /// Waits until at most `left` requests of a queue are outstanding. Returned ones are in its `done`.
     pub(crate) fn drain(&mut self, role: Role, left: usize) -> Verdict {
         self.needs_answers(role)?;
         let limit = self.patience.stall;
@@ -219,7 +219,7 @@ impl TestDevice<'_> {
         let status = self.status()?;
         self.note_status(status);
         let detail = format!(
-            "queue {queue}: {outstanding} requests were not done after {} ms, status {status}, features {}",
+            "queue {queue}: {outstanding} requests were not returned within {} ms, status {status}, features {}",
             limit / 1_000_000,
             self.features
         );
@@ -232,7 +232,7 @@ impl TestDevice<'_> {
         self.with_queue(role, |queue, _| core::mem::take(&mut queue.done))
     }
 
-    /// Sends some of the tester's units one way, in as many requests as it takes, and waits for all of them.
+    /// Sends some of the tester's units in one direction, in as many requests as needed, and waits for all of them.
     pub(crate) fn transfer(&mut self, role: Role, units: Range<usize>, shape: &Shape) -> Verdict<Vec<Used>> {
         self.needs_answers(role)?;
         let mark = self.arena.mark();
@@ -269,14 +269,14 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Sends units one way and then the other: a balloon inflates and deflates.
+    /// Sends units in one direction and then in the other: a balloon inflates and deflates.
     pub(crate) fn exchange(&mut self, frames: usize, shape: &Shape) -> Verdict {
         self.transfer(Role::First, 0..frames, shape)?;
         self.transfer(Role::Second, 0..frames, shape)?;
         Ok(())
     }
 
-    /// The same, and the device wrote only where it may, and needs no reset.
+    /// The same; also requires that the device wrote only where it may, and needs no reset.
     pub(crate) fn exchange_cleanly(&mut self, frames: usize, shape: &Shape) -> Verdict {
         self.exchange(frames, shape)?;
         self.expect_no_damage(None)?;
@@ -297,7 +297,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Fails if the device wrote where it must not: to memory of one kind, or any.
+    /// Fails if the device wrote where it must not, to memory of one kind or of any.
     pub(crate) fn expect_no_damage(&mut self, kind: Option<Damage>) -> Verdict {
         let found = self.arena.damage(|at| kind.is_none_or(|kind| self.belongs(at).0 == kind));
         if let Some((at, is, was)) = found {
@@ -326,7 +326,7 @@ impl TestDevice<'_> {
         (Damage::Outside, "which it was not given")
     }
 
-    /// Deflates all frames that the device may still have, in the plainest setting. Called after a check that left
+    /// Deflates all frames that the device may still have, in the simplest setting. Called after a check that left
     /// some.
     pub(crate) fn reclaim_frames(&mut self) -> Verdict {
         if !self.away.contains(&true) {

@@ -1,8 +1,7 @@
-//! The registers of the device under test by each transport, mapped, and the numbers of those that the library keeps to
-//! itself.
+//! The mapped registers of the device under test, by transport, and the offsets that the library does not export.
 //!
-//! What every transport has is read and written by the methods of `super::registers`; a check of one transport alone
-//! takes its registers as they are.
+//! The methods of `super::registers` access what every transport has; a check of one transport accesses its registers
+//! directly.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -104,6 +103,16 @@ pub(crate) struct Mmio {
     pub(crate) version: u32,
 }
 
+impl Mmio {
+    /// Writes the addresses of the selected queue, of version 2: descriptors, driver area and device area.
+    pub(crate) fn write_addresses(&mut self, addresses: [u64; 3]) {
+        let registers = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
+        for (register, address) in registers.into_iter().zip(addresses) {
+            self.registers.write64(register, address);
+        }
+    }
+}
+
 /// The registers, by transport.
 pub(crate) enum Transport {
     Modern(Modern),
@@ -121,7 +130,7 @@ impl Transport {
         }
     }
 
-    /// The line by which the device interrupts without messages.
+    /// The interrupt line, used without MSI-X.
     pub(crate) fn line(&self, function: Option<&PciFunction>) -> Option<InterruptLine> {
         if let Self::Mmio(mmio) = self {
             return mmio.device.interrupt.map(InterruptLine::Wired);
@@ -131,7 +140,7 @@ impl Transport {
     }
 }
 
-/// Why the device interrupts, and that this was heard: the ISR byte, or two registers on MMIO.
+/// The reason of an interrupt, and its acknowledgement: the ISR byte, or two registers on MMIO.
 pub(crate) enum Isr {
     /// On PCI reading clears.
     Byte(Mapped),
@@ -159,7 +168,7 @@ impl Isr {
 /// The device configuration. Without one it has length 0, reads as all ones and drops what is written.
 pub(crate) struct ConfigRegisters {
     registers: Option<Mapped>,
-    /// Where it begins: on the legacy interface 4 bytes later while MSI-X is on.
+    /// Its start: on the legacy interface 4 bytes later while MSI-X is on.
     pub(super) start: usize,
 }
 

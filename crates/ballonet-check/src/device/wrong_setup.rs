@@ -1,18 +1,17 @@
-//! Queues that are set up wrong.
+//! Queues that are set up incorrectly.
 
 use core::mem::offset_of;
 
-use super::{Role, Shape, StartOptions, TestDevice};
+use super::{QUEUE_LIMIT, Role, Shape, StartOptions, TestDevice, Transport};
 use crate::arena::ARENA;
 use crate::ring::{Areas, Placement, RawDescriptor, sizes};
-use crate::verdict::{Reaction, Stop, Verdict};
-use ballonet::platform::Registers;
-use ballonet::virtio::spec::{AvailableRing, CommonConfig, Status};
+use crate::verdict::{Reaction, Verdict};
+use ballonet::virtio::spec::{AvailableRing, DescriptorFlags, Status};
 
 /// How a queue is set up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wrong {
-    /// Its size, if that is written.
+    /// Its size, if that is invalid.
     pub(crate) size: Option<u16>,
     /// The addresses of descriptors, driver area and device area.
     pub(crate) parts: [u64; 3],
@@ -23,32 +22,44 @@ pub(crate) struct Wrong {
 const SIZE: u16 = 64;
 
 impl TestDevice<'_> {
-    /// Starts the device with the other queue set up as is right, and `queue`, which holds a request, as `change` says.
-    /// Refused if the queue does not show itself enabled, or the device does not start.
-    pub(crate) fn set_up_wrong(&mut self, queue: u16, change: impl FnOnce(&mut Self, &mut Wrong)) -> Verdict<Reaction> {
+    /// Starts the device with its other queues set up correctly, and the one for requests, which holds one, as `change`
+    /// says. Refused if the queue does not show itself in use, or the device does not start.
+    pub(crate) fn set_up_wrong(
+        &mut self,
+        change: impl FnOnce(&mut Self, u16, &mut Wrong) -> Verdict,
+    ) -> Verdict<Reaction> {
         self.stop()?;
         self.arena.clear();
         self.negotiate_least()?;
         self.features = self.least();
-        let setup = StartOptions { size: SIZE, ..self.plain() };
-        self.enable(0, &setup)?;
-        let areas = Areas::place(&mut self.arena, SIZE, false, Placement::Plain)?;
+        let setup = StartOptions { size: self.attack_size(SIZE), ..self.plain() };
+        let queue = self.number(Role::Second)?;
+        for other in self.wanted_queues().into_iter().filter(|other| *other != queue) {
+            self.enable(other, &setup)?;
+        }
+        let size = setup.size.min(self.sizes[usize::from(queue)]);
+        let placement = if self.is_legacy() { Placement::Block } else { Placement::Plain };
+        let areas = Areas::place(&mut self.arena, size, false, placement)?;
         self.fill(areas)?;
-        self.arena.open(areas.device, sizes(SIZE, false).2);
+        self.arena.open(areas.device, sizes(size, false).2);
         let parts = [areas.descriptors, areas.driver, areas.device].map(|area| self.arena.address(area));
-        let mut wrong = Wrong { size: Some(SIZE), parts, writes_addresses: true };
+        let mut wrong = Wrong { size: None, parts, writes_addresses: true };
         self.select(queue);
-        change(self, &mut wrong);
+        change(self, queue, &mut wrong)?;
         self.select(queue);
-        if let Some(size) = wrong.size {
-            self.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), size);
+        match wrong.size {
+            Some(size) => self.write_size(size)?,
+            None => self.set_size(size, 0),
         }
-        if wrong.writes_addresses {
-            self.modern_registers().write_addresses(wrong.parts);
+        match (wrong.writes_addresses, wrong.parts == parts) {
+            (true, true) => self.write_areas(areas),
+            (true, false) => self.write_parts(wrong.parts)?,
+            (false, _) if self.is_legacy() => self.write_parts(wrong.parts)?,
+            (false, _) => {}
         }
-        self.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
-        let enabled = self.modern_registers().common.read16(offset_of!(CommonConfig, queue_enable)) == 1;
-        let live = Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK;
+        self.switch_on();
+        let enabled = self.shows_use(queue);
+        let live = self.live();
         self.set_status(live);
         self.kick_number(queue, queue);
         self.wait_quiet()?;
@@ -58,30 +69,34 @@ impl TestDevice<'_> {
 
     /// Puts a request into a queue that is not enabled yet.
     fn fill(&mut self, areas: Areas) -> Verdict {
-        let buffer = self.arena.place(32, 16, 0)?;
-        self.arena.zero(buffer, 32);
-        // The same frame eight times: one of the tester's.
-        let pfns = [self.pfns[0].to_le_bytes(); 8];
-        self.arena.write(buffer, pfns.as_flattened());
-        self.buffers.push((buffer, buffer + 32));
-        let request = RawDescriptor { address: self.arena.address(buffer), length: 32, flags: 0, next: 0 };
-        request.put(&mut self.arena, areas.descriptors, 0, false);
+        let Ok(payload) = self.payload(Role::Second, 0..8) else { return Ok(()) };
+        let chain = self.place(&payload, &Shape::PLAIN)?;
+        for (place, part) in (0..).zip(&chain) {
+            let last = usize::from(place) + 1 == chain.len();
+            let next = if last { DescriptorFlags::empty() } else { DescriptorFlags::NEXT };
+            let write = if part.writable { DescriptorFlags::WRITE } else { DescriptorFlags::empty() };
+            let flags = (next | write).bits();
+            let request = RawDescriptor { address: part.address, length: part.length, flags, next: place + 1 };
+            request.put(&mut self.arena, areas.descriptors, place, false);
+        }
         self.arena.store16(areas.driver + offset_of!(AvailableRing, ring), 0);
         self.arena.store16(areas.driver + offset_of!(AvailableRing, idx), 1);
         Ok(())
     }
 
-    /// Lets the device write anywhere in the arena: the driver has told it to write over what is the driver's.
-    pub(crate) fn allow_all(&mut self) {
-        self.arena.open(0, ARENA);
+    /// The size of queues under attack: this, or what the legacy interface on PCI makes them have.
+    pub(super) fn attack_size(&self, size: u16) -> u16 {
+        if matches!(self.transport, Transport::Legacy(_)) { QUEUE_LIMIT } else { size }
     }
 
-    /// Where the device's own registers are in memory.
-    pub(crate) fn own_registers(&self) -> Verdict<u64> {
-        let bars = (0..6).filter_map(|bar| self.pci_function().bars.get(bar).ok()).filter(|bar| !bar.is_io());
-        let mut windows = bars.filter_map(|bar| bar.window(0, 64).ok());
-        let none = || Stop::Skipped("the device has no BAR in memory".into());
-        windows.next().map(|window| window.address).ok_or_else(none)
+    /// The status of a running device.
+    pub(crate) fn live(&self) -> Status {
+        self.settled() | Status::DRIVER_OK
+    }
+
+    /// Lets the device write anywhere in the arena, since the driver has told it to overwrite the driver's own data.
+    pub(crate) fn allow_all(&mut self) {
+        self.arena.open(0, ARENA);
     }
 
     /// Starts the device with queues of `size` entries.
@@ -91,7 +106,7 @@ impl TestDevice<'_> {
         self.warm_up()
     }
 
-    /// Inflates single frames one after the other, and goes on if the device returns none.
+    /// Inflates single frames in turn, and continues if the device returns none.
     pub(crate) fn send_singles(&mut self, count: usize) -> Verdict {
         for frame in 0..count {
             if self.with_queue(Role::First, |queue, _| queue.room())? == 0 {

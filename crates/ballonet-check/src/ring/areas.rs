@@ -1,4 +1,4 @@
-//! The three areas of a queue: sizes, places in the arena, and descriptors as bytes.
+//! The three areas of a queue: sizes, positions in the arena, and descriptors as bytes.
 
 use core::mem::offset_of;
 
@@ -9,7 +9,7 @@ use ballonet::virtio::spec::{
     AvailableRing, Descriptor, DescriptorFlags, EventSuppression, PackedDescriptor, UsedElement, UsedRing,
 };
 
-/// What legacy queues are aligned to, and the size of the pages that they are counted in (2.7.2).
+/// The alignment of legacy queues, and the page size of their addresses (2.7.2).
 pub(crate) const LEGACY_PAGE: usize = 4096;
 
 /// Where the three areas of a queue are in the arena.
@@ -25,9 +25,9 @@ pub(crate) struct Areas {
 pub(crate) enum Placement {
     /// In order, each on a boundary of 64 bytes.
     Plain,
-    /// In one block of pages, as legacy devices work it out (2.7.2).
+    /// In one block of pages, as legacy devices compute it (2.7.2).
     Block,
-    /// Backwards, each at the worst alignment that is legal, and split descriptors from the last to the first.
+    /// In reverse order, each at the smallest legal alignment, with split descriptors used from the last to the first.
     Odd,
 }
 
@@ -35,7 +35,7 @@ impl Areas {
     /// Finds room for the areas of a queue and zeroes them.
     pub(crate) fn place(arena: &mut Arena, size: u16, packed: bool, placement: Placement) -> Verdict<Areas> {
         let (descriptors, driver, device) = sizes(size, packed);
-        // Beside each size: the alignment that the specification asks for (2.7, 2.8.10).
+        // With each size the alignment that the specification requires (2.7, 2.8.10).
         let areas = if placement == Placement::Plain {
             let descriptors = arena.place(descriptors, 64, 0)?;
             let driver = arena.place(driver, 64, 0)?;
@@ -83,7 +83,7 @@ pub(super) fn write_split(arena: &mut Arena, at: usize, part: Part, flags: u16, 
     arena.write(at, &bytes);
 }
 
-/// All of a packed descriptor, the flags in a store of their own.
+/// A whole packed descriptor, the flags by a separate store.
 pub(super) fn write_packed(arena: &mut Arena, at: usize, part: Part, id: u16, flags: u16) {
     let mut bytes = [0; offset_of!(PackedDescriptor, flags)];
     bytes[..8].copy_from_slice(&part.address.to_le_bytes());

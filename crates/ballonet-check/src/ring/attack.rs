@@ -1,5 +1,4 @@
-//! Entries of a ring one by one, with any contents. Nothing here keeps to the rules, and the queue's own records do not
-//! follow.
+//! Single entries of a ring, with any contents. Nothing here keeps to the rules or updates the queue's own records.
 
 use core::mem::offset_of;
 
@@ -18,7 +17,7 @@ pub(crate) struct RawDescriptor {
 }
 
 impl RawDescriptor {
-    /// The bytes of it. The fields of both formats have the same places; `flags` and `next` change theirs.
+    /// Its bytes. Both formats have the fields at the same offsets, but with `flags` and `next` swapped.
     fn bytes(self, packed: bool) -> [u8; size_of::<Descriptor>()] {
         let (first, second) = if packed { (self.next, self.flags) } else { (self.flags, self.next) };
         let mut bytes = [0; size_of::<Descriptor>()];
@@ -78,7 +77,7 @@ impl RawQueue {
         arena.store32(self.areas.driver, u32::from(flags) << 16 | u32::from(position));
     }
 
-    /// Overwrites the device's, which is the device's to write.
+    /// Overwrites the device's, which only the device may write.
     pub(crate) fn overwrite_device_event(&self, arena: &mut Arena, position: u16, flags: u16) {
         arena.store32(self.areas.device, u32::from(flags) << 16 | u32::from(position));
     }

@@ -1,4 +1,4 @@
-//! What comes back from the device: every used entry is judged before it is believed.
+//! What the device returns: every used entry is checked before it is trusted.
 
 use core::mem::offset_of;
 
@@ -38,7 +38,7 @@ impl RawQueue {
         Ok(())
     }
 
-    /// Takes what came back into [`RawQueue::done`]; whether anything did.
+    /// Takes returned requests into [`RawQueue::done`]; returns whether there were any.
     pub(crate) fn collect(&mut self, arena: &Arena) -> Verdict<bool> {
         let before = self.done.len();
         match self.progress {
@@ -67,7 +67,7 @@ impl RawQueue {
                 + usize::from(seen % self.size) * size_of::<UsedElement>();
             let (id, length) = (arena.load32(entry), arena.load32(entry + 4));
             let count = self.finish(id, length)?.0;
-            ensure!(count <= left, "queue {queue}: id {id} was used out of order, {count} requests before their time");
+            ensure!(count <= left, "queue {queue}: id {id} was used out of order, {count} requests early");
             if let Progress::Split { seen, .. } = &mut self.progress {
                 *seen = seen.wrapping_add(count);
             }
@@ -94,7 +94,8 @@ impl RawQueue {
         }
     }
 
-    /// Ends the request that the device names, and with `IN_ORDER` those before it: how many, and how many descriptors.
+    /// Ends the request that the device names, and with `IN_ORDER` those before it: returns how many requests and
+    /// descriptors.
     fn finish(&mut self, id: u32, length: u32) -> Verdict<(u16, u16)> {
         let (queue, size) = (self.index, self.size);
         ensure!(id < u32::from(size), "queue {queue} of {size}: used id {id}");

@@ -1,6 +1,6 @@
-//! Virtqueues written entry by entry: any legal chain, and no trust in what comes back.
+//! Virtqueues written entry by entry: any legal chain; what the device returns is not trusted.
 //!
-//! The driver's own queues use one good layout each. A tester must put rings and chains at every legal place.
+//! The driver's own queues use one good layout each. A tester must try every legal position of rings and chains.
 
 mod areas;
 mod attack;
@@ -61,7 +61,7 @@ pub(crate) enum WantInterrupt {
     Every,
     /// Not at all.
     None,
-    /// After this many more buffers are used, of so many descriptors each; with `EVENT_IDX`.
+    /// After this many more buffers, of the given number of descriptors each; with `EVENT_IDX`.
     After(u16, u16),
 }
 
@@ -199,7 +199,7 @@ impl RawQueue {
             let next = slots.get(position + 1).copied();
             let flags = own | write_flag(*part) | if next.is_some() { DescriptorFlags::NEXT.bits() } else { 0 };
             let at = self.areas.descriptors + usize::from(*slot) * size_of::<Descriptor>();
-            // Without NEXT the field has no meaning, so it holds junk.
+            // Without NEXT the field is ignored, so it holds junk.
             write_split(arena, at, *part, flags, next.unwrap_or(0xdead));
         }
         let head = slots[0];
@@ -235,7 +235,7 @@ impl RawQueue {
         (id, Vec::new())
     }
 
-    /// Publishes what was added. Whether the device wants a kick.
+    /// Publishes what was added. Returns whether the device wants a kick.
     pub(crate) fn publish(&mut self, arena: &mut Arena) -> bool {
         barrier::publish();
         self.unpublished = 0;
@@ -280,7 +280,7 @@ impl RawQueue {
         }
     }
 
-    /// Says when the device must interrupt, counted from the buffers returned so far.
+    /// Sets when the device must interrupt, counted from the buffers returned so far.
     pub(crate) fn want_interrupt(&self, arena: &mut Arena, wish: WantInterrupt) {
         match self.progress {
             Progress::Split { seen, .. } if self.event_idx => {

@@ -1,9 +1,9 @@
-//! Bugs put into a sound device on purpose: each is found, by the check that is meant for it.
+//! Bugs put into a sound device on purpose: each is found by the check meant for it.
 
 use super::run::{QUICK, sound, test};
 use ballonet_models::{Behaviour, Bug};
 
-/// Each bug, and the check that is to find it.
+/// Each bug, and the check that must find it.
 const BUGS: &[(Bug, &str)] = &[
     (Bug::ResetKeepsStatus, "reset-clears-status"),
     (Bug::ResetKeepsQueueEnable, "reset-disables-queues"),
@@ -82,7 +82,7 @@ fn each_bug_is_found_by_the_check_that_is_meant_for_it() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
-/// Bugs whose checks want a silent host.
+/// Bugs whose checks need a silent host.
 const SILENT: &[Bug] = &[
     Bug::GenerationCountsReads,
     Bug::ActualIsTarget,

@@ -1,7 +1,8 @@
-//! Hostile checks: sound devices survive them, and what a hostile driver can do to others is found.
+//! Hostile checks: sound devices survive them, and the weaknesses of others are found.
 
-use ballonet_check::{Outcome, Tier};
+use ballonet_check::{Outcome, Summary, Tier};
 
+use super::others::{TRANSPORTS, TYPES, device, test_by};
 use super::run::{Report, sound, test, with_access};
 use Harm::{Dies, Overwrites, Spins, Stalls, StaysDead};
 use ballonet_models::{Behaviour, Handling, Harm, Weakness};
@@ -46,17 +47,53 @@ const WEAKNESSES: &[Row] = &[
     ("INIT-08", "features written at status 0xb", Dies, "hostile-features-after-features-ok", "hostile-status"),
     ("FEAT-01", "accepted 0xffffffffffffffff", StaysDead, "hostile-features-all-bits", "hostile-status"),
     ("FEAT-05", "feature word 2", Dies, "hostile-features-selectors-past-the-last-word", "hostile-status"),
-    ("PCI-MSIX-04", "", Dies, "hostile-pci-vector-is-the-table-size", "hostile-pci"),
-    ("PCI-CAP-08", "", Dies, "hostile-pci-header-is-overwritten", "hostile-pci"),
-    ("PCI-BAR", "decoding on", Dies, "hostile-pci-bars-are-sized-in-traffic", "hostile-pci"),
-    ("PCI-ACC-02", "write", Spins, "hostile-common-in-8-bits", "hostile-pci"),
-    ("PCI-MASTER", "", StaysDead, "hostile-pci-mastering-off-at-driver-ok", "hostile-pci"),
-    ("PCI-CFGACC-01", "3 bytes", Spins, "hostile-window-of-3-bytes", "hostile-pci"),
+    (
+        "PCI-MSIX-04",
+        "",
+        Dies,
+        "hostile-pci-vector-is-the-table-size",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-CAP-08",
+        "",
+        Dies,
+        "hostile-pci-header-is-overwritten",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-BAR",
+        "decoding on",
+        Dies,
+        "hostile-pci-bars-are-sized-in-traffic",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-ACC-02",
+        "write",
+        Spins,
+        "hostile-common-in-8-bits",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-MASTER",
+        "",
+        StaysDead,
+        "hostile-pci-mastering-off-at-driver-ok",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
+    (
+        "PCI-CFGACC-01",
+        "3 bytes",
+        Spins,
+        "hostile-window-of-3-bytes",
+        "hostile-pci,hostile-vectors,hostile-common,hostile-window",
+    ),
     ("QRST-01", "= 2", Dies, "hostile-ring-reset-of-2", "hostile-resets"),
     ("BAL-OP-01", "no RAM", Dies, "hostile-inflate-frame-beyond-ram", "hostile-frames"),
     ("BAL-PFNS", "of 1 bytes", Spins, "hostile-inflate-of-1-byte", "hostile-frames"),
-    ("BAL-STATS-01", "", StaysDead, "hostile-statistics-two-buffers", "hostile-balloon"),
-    ("BAL-STATS-05", "of 5 bytes", Dies, "hostile-statistics-of-5-bytes", "hostile-balloon"),
+    ("BAL-STATS-01", "", StaysDead, "hostile-statistics-two-buffers", "hostile-statistics"),
+    ("BAL-STATS-05", "of 5 bytes", Dies, "hostile-statistics-of-5-bytes", "hostile-statistics"),
     ("BAL-ACTUAL", "1 bytes", Spins, "hostile-actual-in-bytes", "hostile-balloon"),
     ("BAL-POISON-03", "", StaysDead, "hostile-poison-changes-while-it-runs", "hostile-balloon"),
 ];
@@ -90,6 +127,83 @@ fn every_vmm_survives() {
         let report = test(with_access(behaviour), "hostile", |_| {});
         assert_eq!(harmed(&report), [], "{name}");
     }
+}
+
+/// Types of devices, and transports, by their places in the lists: each of both at least once.
+const PAIRS: [(usize, usize); 10] = [(0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 3), (2, 0), (2, 2), (4, 4), (5, 3)];
+
+#[test]
+fn sound_devices_of_every_type_survive_by_every_transport() {
+    for (of_type, by) in PAIRS {
+        let ((name, of_type), (transport, by)) = (TYPES[of_type], TRANSPORTS[by]);
+        let report = test_by(device(of_type, by), "hostile", transport == "transitional");
+        assert_eq!(report.failed(), [], "{name} by {transport}");
+        let Summary { ok, troubled, ended, .. } = report.summary;
+        assert!(ok > 250 && troubled == 0 && ended.is_none(), "{name} by {transport}: {ok}, {troubled}, {ended:?}");
+    }
+}
+
+/// Weaknesses of registers that only one transport has: the transport by its place in the list.
+const OF_TRANSPORTS: &[(usize, Row)] = &[
+    (MODERN, ("PCI-ACC", "write of 1 bytes at BAR4 0x1000", Dies, "hostile-isr-is-written", "hostile-common")),
+    (MMIO, ("MMIO-REG-02", "read of 1 bytes", Dies, "hostile-mmio-reads-of-8-bits", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-02", "read of 2 bytes", Spins, "hostile-mmio-reads-of-16-bits", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-02", "write of 1 bytes at 0x70", Dies, "hostile-mmio-status-of-8-bits", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-01", "write at 0x0,", Dies, "hostile-mmio-read-only-registers-are-written", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-01", "read at 0x14,", StaysDead, "hostile-mmio-write-only-registers-are-read", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-01", "read at 0x18,", Spins, "hostile-mmio-gaps-are-read", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-01", "write at 0x18,", Dies, "hostile-mmio-gaps-are-written", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-01", "0x10f written to Status", Dies, "hostile-mmio-status-with-high-bits", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-07", "", Dies, "hostile-mmio-features-are-not-selected", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-08", "size 65536 of", Spins, "hostile-mmio-size-65536", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-08", "no size was written", Dies, "hostile-mmio-ready-goes-and-comes", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-09", "QueueReady written", Dies, "hostile-mmio-ready-2", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-09", "QueueSize written", StaysDead, "hostile-mmio-size-while-ready", "hostile-mmio")),
+    (MMIO, ("MMIO-REG-09", "QueueAddress(0)", Dies, "hostile-mmio-addresses-while-ready", "hostile-mmio")),
+    (PORTS, ("LEG-PCI-01", "read of 1 bytes at 0x0 ", Dies, "hostile-ports-are-read-in-every-width", "hostile-ports")),
+    (PORTS, ("LEG-PCI-01", "write of 1 bytes at 0x8 ", Spins, "hostile-ports-page-in-bytes", "hostile-ports")),
+    (PORTS, ("LEG-PCI-01", "write of 2 bytes at 0x8 ", Dies, "hostile-ports-page-in-words", "hostile-ports")),
+    (PORTS, ("LEG-PCI-01", "write of 4 bytes at 0x0 ", StaysDead, "hostile-ports-offer-is-written", "hostile-ports")),
+    (PORTS, ("LEG-PCI-01", "write of 2 bytes at 0xc ", Dies, "hostile-ports-size-is-written", "hostile-ports")),
+    (PORTS, ("LEG-PCI-01", "write of 1 bytes at 0x13", Dies, "hostile-ports-isr-is-written", "hostile-ports")),
+    (PORTS, ("LEG-VQ-03", ": 0xffffffff000-", Dies, "hostile-block-page-is-all-ones", "hostile-blocks")),
+    (PORTS, ("LEG-VQ-03", ": 0xa0000-", Spins, "hostile-block-page-of-the-video-hole", "hostile-blocks")),
+    (PORTS, ("LEG-VQ", "missing", Dies, "hostile-block-page-of-an-absent-queue", "hostile-blocks")),
+    (
+        PORTS,
+        (
+            "INIT-10",
+            "address written before",
+            StaysDead,
+            "hostile-block-page-before-the-driver-is-there",
+            "hostile-blocks",
+        ),
+    ),
+    (PORTS, ("LEG-RSVD-02", "", Dies, "hostile-legacy-features-on-a-running-device", "hostile-blocks")),
+    (OLD_MMIO, ("LEG-MMIO-02", "pages of 0 bytes", Dies, "hostile-mmio-page-size-0", "hostile-legacy-mmio")),
+    (OLD_MMIO, ("LEG-MMIO-02", "pages of 4095 ", Spins, "hostile-mmio-page-size-odd", "hostile-legacy-mmio")),
+    (OLD_MMIO, ("LEG-MMIO-03", "alignment 0", Dies, "hostile-mmio-align-0", "hostile-legacy-mmio")),
+    (OLD_MMIO, ("LEG-MMIO-03", "alignment 3", StaysDead, "hostile-mmio-align-3", "hostile-legacy-mmio")),
+];
+
+const MODERN: usize = 0;
+const PORTS: usize = 2;
+const MMIO: usize = 3;
+const OLD_MMIO: usize = 4;
+
+#[test]
+fn each_weakness_of_a_transport_is_found_by_the_check_that_is_meant_for_it() {
+    let mut missed = Vec::new();
+    for &(by, (clause, words, harm, name, chapters)) in OF_TRANSPORTS {
+        let behaviour = Behaviour { weakness: Some(Weakness { clause, words, harm }), ..TRANSPORTS[by].1(sound()) };
+        let report = test_by(behaviour, chapters, false);
+        let harmed = harmed(&report);
+        let right = matches!(&harmed[..], [(found, Outcome::Wedged(_))] if *found == name);
+        if !right || report.summary.ended.is_none() {
+            missed.push((clause, words, harm, name, harmed, report.summary));
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
 }
 
 #[test]
@@ -133,7 +247,7 @@ fn a_write_past_what_is_given_is_corruption() {
     }
 }
 
-/// All of a run's checks are told of, those after the device's death with the reason.
+/// All of a run's checks are reported, those after the device's death with the reason.
 #[test]
 fn what_follows_a_death_is_skipped_with_the_reason() {
     let report = test(weak(("SPLIT-DESC-02", "does not end", Spins)), "hostile-split", |_| {});

@@ -57,8 +57,8 @@ fn a_device_that_does_not_start_is_reported_once() {
 #[test]
 fn a_device_that_cannot_be_reset_is_reported_once() {
     for (resets, check, words) in [
-        (Resets::EndInFailed, "reset-clears-status", "a reset was not done after 3 ms"),
-        (Resets::LockUp, "driver-ok-sticks", "takes no status after a reset"),
+        (Resets::EndInFailed, "reset-clears-status", "a reset did not finish within 3 ms"),
+        (Resets::LockUp, "driver-ok-sticks", "accepts no status after a reset"),
     ] {
         let report = test(with(|quirks| quirks.resets = resets), QUICK, |_| {});
         assert_eq!(names(&report), [check], "{resets:?}");

@@ -1,15 +1,15 @@
 //! Devices of other types, and every transport: sound ones pass, and each bug is found by the check that is meant for
 //! it.
 
-use super::run::{PATIENCE, QUICK, RAM, Report, sound, with_access};
+use super::run::{ENDS, PATIENCE, QUICK, RAM, Report, sound, with_access};
 use ballonet_check::{Check, Outcome, Selection, Severity, Subject, run};
 use ballonet_models::{Behaviour, Bug, Capability, Machine, ModelPlatform, feature};
 
 /// Makes another device of one.
-type Change = fn(Behaviour) -> Behaviour;
+pub type Change = fn(Behaviour) -> Behaviour;
 
 /// A device by each transport that it can have.
-const TRANSPORTS: [(&str, Change); 5] = [
+pub const TRANSPORTS: [(&str, Change); 5] = [
     ("modern", |device| device),
     ("transitional", |device| with_access(without_access(device).transitional())),
     ("legacy", |device| without_access(device).legacy()),
@@ -23,7 +23,7 @@ fn without_access(mut device: Behaviour) -> Behaviour {
 }
 
 /// A device of each type that the models know.
-const TYPES: [(&str, Change); 6] = [
+pub const TYPES: [(&str, Change); 6] = [
     ("balloon", |device| device),
     ("rng", |device| device.entropy(7)),
     ("blk", |device| device.block(false)),
@@ -33,12 +33,12 @@ const TYPES: [(&str, Change); 6] = [
 ];
 
 /// Runs checks on a device; block devices may be written, and a legacy interface is preferred.
-fn test(behaviour: Behaviour, list: &str, legacy: bool) -> Report {
+pub fn test_by(behaviour: Behaviour, list: &str, legacy: bool) -> Report {
     let (machine, at) = Machine::with_balloon(RAM, behaviour);
     let mut platform = ModelPlatform::new(&machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
     let mut outcomes = Vec::new();
-    let subject = Subject { handle: machine.handle(at), legacy, writes: true };
+    let subject = Subject { handle: machine.handle(at), legacy, writes: true, memory: Some(ENDS) };
     let summary = run(&mut platform, subject, &selection, PATIENCE, |check: &Check, outcome: &Outcome| {
         outcomes.push((check.name, check.severity, outcome.clone()));
     });
@@ -51,7 +51,7 @@ fn by_both(name: &str) -> &'static [bool] {
 }
 
 /// A sound device of a type, by a transport, without what no device on that transport can offer.
-fn device(of_type: Change, by: Change) -> Behaviour {
+pub fn device(of_type: Change, by: Change) -> Behaviour {
     of_type(by(sound()))
 }
 
@@ -61,7 +61,7 @@ fn sound_devices_of_every_type_pass_by_every_transport() {
     for (transport, by) in TRANSPORTS {
         for (name, of_type) in TYPES {
             for legacy in by_both(transport) {
-                let report = test(device(of_type, by), QUICK, *legacy);
+                let report = test_by(device(of_type, by), QUICK, *legacy);
                 let failed: Vec<_> =
                     report.failed().into_iter().filter(|(name, _)| *name != "mmio-version-is-2").collect();
                 if !failed.is_empty() || report.summary.ended.is_some() || report.summary.troubled > 0 {
@@ -77,13 +77,13 @@ fn sound_devices_of_every_type_pass_by_every_transport() {
 fn enough_applies_to_each() {
     for (transport, by) in TRANSPORTS {
         for (name, of_type) in TYPES {
-            let report = test(device(of_type, by), QUICK, false);
+            let report = test_by(device(of_type, by), QUICK, false);
             assert!(report.summary.ok > 60, "{name} by {transport}: {:?}", report.summary);
         }
     }
 }
 
-/// A bug, the device that has it, its transport by its place in the list, and the check that is to find it.
+/// A bug, the device that has it, its transport by index in the list, and the check that must find it.
 type Case = (Bug, usize, usize, &'static str);
 
 const MODERN: usize = 0;
@@ -133,7 +133,7 @@ const BUGS: &[Case] = &[
     (Bug::ResetKeepsInterruptStatus, BALLOON, MMIO, "mmio-reset-clears-interrupt-status"),
     (Bug::AbsentMemoryIsEmpty, RNG, MMIO, "mmio-absent-shared-memory-has-length-all-ones"),
     (Bug::SelectorIsIgnored, RNG, MMIO, "mmio-feature-words-follow-the-selector"),
-    // General checks, on devices that are no balloons.
+    // General checks, on devices other than balloons.
     (Bug::UsesTwice, BLK, MODERN, "nothing-is-used-twice"),
     (Bug::LosesChains, NET, MODERN, "net-takes-any-framing"),
     (Bug::OutOfOrder, CONSOLE, MODERN, "buffers-are-used-in-order"),
@@ -145,7 +145,7 @@ fn each_bug_is_found_by_the_check_that_is_meant_for_it() {
     let mut missed = Vec::new();
     for &(bug, of_type, by, name) in BUGS {
         let behaviour = device(TYPES[of_type].1, TRANSPORTS[by].1).with_bug(bug);
-        let report = test(behaviour, name, false);
+        let report = test_by(behaviour, name, false);
         let failed: Vec<_> = report.failed().into_iter().map(|(name, _)| name).collect();
         if !failed.contains(&name) {
             missed.push((bug, name, failed, report.outcomes));
@@ -173,13 +173,13 @@ fn nothing_is_written_to_a_block_device_unless_that_is_allowed() {
     });
     assert_eq!(skipped, ["blk-writes-are-read-back", "blk-writes-return-a-status-only"]);
     assert_eq!(before, disk(&machine), "the disk was written");
-    let report = test(sound().block(false), "blk", false);
+    let report = test_by(sound().block(false), "blk", false);
     assert_eq!(report.failed_of(Severity::Must), Vec::<&str>::new());
 }
 
 #[test]
 fn a_check_that_is_named_and_does_not_apply_is_skipped_with_the_reason() {
-    let report = test(sound(), "rng-answers-differ,mmio-magic-value-is-virt,requests-complete", false);
+    let report = test_by(sound(), "rng-answers-differ,mmio-magic-value-is-virt,requests-complete", false);
     let reasons: Vec<_> = report.outcomes.iter().map(|(name, _, outcome)| (*name, outcome.clone())).collect();
     let expected = [
         ("requests-complete", Outcome::Ok),
@@ -192,10 +192,10 @@ fn a_check_that_is_named_and_does_not_apply_is_skipped_with_the_reason() {
 #[test]
 fn a_device_of_an_unknown_type_is_tested_without_requests() {
     let unknown = Behaviour { device_id: 0x1050, ..sound() };
-    let report = test(unknown.with_features(feature::VERSION_1), QUICK, false);
+    let report = test_by(unknown.with_features(feature::VERSION_1), QUICK, false);
     assert_eq!(report.failed(), []);
     assert!(report.summary.ok > 30, "{:?}", report.summary);
-    let words = "no request to a device of this type is known";
+    let words = "the tester knows no request to a device of this type";
     let skipped = report.outcomes.iter().filter(|(.., o)| matches!(o, Outcome::Skipped(reason) if reason == words));
     assert!(skipped.count() > 20);
 }

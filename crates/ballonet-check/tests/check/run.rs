@@ -2,26 +2,28 @@
 
 use ballonet::pci::Bdf;
 use ballonet_check::{
-    Check, HostAction, Observer, Outcome, Patience, Selection, Severity, Subject, Summary, identify, run,
+    Check, HostAction, MemoryEnds, Observer, Outcome, Patience, Selection, Severity, Subject, Summary, identify, run,
 };
 use ballonet_models::{Allocated, Balloon, Behaviour, Bus, Capability, Machine, ModelPlatform, feature};
 
 /// RAM of the machine, in MiB.
 pub const RAM: u32 = 64;
+/// Where it ends.
+pub const ENDS: MemoryEnds = MemoryEnds { low: (RAM as u64) << 20, high: (RAM as u64) << 20 };
 /// The model's time is its own, and it is never busy with anything else.
 pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
 
-/// What came of a run.
+/// The result of a run.
 pub struct Report {
-    /// Each check's name and what came of it.
+    /// Each check's name and outcome.
     pub outcomes: Vec<(&'static str, Severity, Outcome)>,
     pub summary: Summary,
 }
 
-/// What a host does to a balloon when a check asks it for something: it then sets a target of so many pages.
+/// What a host does to a balloon when a check makes a request; it then sets a target of this many pages.
 pub type Act = fn(&mut Balloon, &mut Bus, HostAction, u32);
 
-/// A host that does all that is asked. The model does not notice pauses.
+/// A host that serves all requests. The model does not notice pauses.
 pub fn obedient(balloon: &mut Balloon, bus: &mut Bus, action: HostAction, pages: u32) {
     if action == HostAction::Statistics {
         balloon.request_statistics(bus);
@@ -51,7 +53,7 @@ impl Observer for &mut Follower<'_> {
     }
 }
 
-/// A device that has all that the tester can ask for, and does it: every feature that the models know.
+/// A device with everything that the tester can use: every feature that the models know.
 pub fn sound() -> Behaviour {
     let conforming = Behaviour::conforming();
     let more = feature::PAGE_POISON
@@ -87,7 +89,7 @@ pub fn test_with(host: Option<Act>, behaviour: Behaviour, list: &str, prepare: i
     let mut platform = ModelPlatform::new(&machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
     let mut follower = Follower { machine: &machine, at, host, outcomes: Vec::new() };
-    let subject = Subject::from(machine.handle(at));
+    let subject = Subject { memory: Some(ENDS), ..Subject::from(machine.handle(at)) };
     let expected = identify(&mut platform, &subject).map_or(0, |identity| selection.checks_for(&identity).count());
     let summary = run(&mut platform, subject, &selection, PATIENCE, &mut follower);
     let outcomes = follower.outcomes;

@@ -1,4 +1,4 @@
-//! Devices without a bug, and devices as they are in the field.
+//! Devices without a bug, and devices as found in the field.
 
 use ballonet_check::{Outcome, Severity};
 
@@ -28,7 +28,7 @@ fn every_vmm_fails_only_its_known_checks() {
         // The window is there in all of them; the models leave it out.
         let report = test(with_access(behaviour.clone()), QUICK, |_| {});
         let must = report.failed_of(Severity::Must);
-        // Nobody is there at its queues.
+        // The device does not serve its queues.
         if behaviour.quirks.ignores_inflate {
             assert!(must.contains(&"inflate-completes"), "{name}: {must:?}");
             continue;
@@ -54,9 +54,9 @@ fn a_device_that_stalls_fails_by_name_and_the_run_goes_on() {
     let report = test(Behaviour { stalls_after: Some(0), ..sound() }, QUICK, |_| {});
     let failed: Vec<_> = report.failed();
     let detail = failed.iter().find(|(name, _)| *name == "inflate-completes").map(|(_, detail)| *detail);
-    assert!(detail.is_some_and(|detail| detail.contains("not done after 3 ms")), "{failed:?}");
+    assert!(detail.is_some_and(|detail| detail.contains("not returned within 3 ms")), "{failed:?}");
     assert_eq!(report.summary.ended, None);
-    // Registers are still asked, and in order.
+    // Registers still work, and in order.
     assert!(report.outcomes.contains(&("actual-is-kept", Severity::Must, Outcome::Ok)));
 }
 
@@ -74,7 +74,7 @@ fn a_removed_device_ends_the_run_by_name() {
 fn a_device_that_does_not_finish_a_reset_ends_the_run_by_name() {
     let report = test(Behaviour { reset_time: u64::MAX, ..sound() }, QUICK, |_| {});
     let ended = report.summary.ended.as_deref().unwrap_or_default();
-    assert!(ended.contains("a reset was not done after 3 ms"), "{ended}");
+    assert!(ended.contains("a reset did not finish within 3 ms"), "{ended}");
     assert_eq!(report.failed_of(Severity::Must), ["reset-clears-status"]);
 }
 
@@ -101,7 +101,7 @@ fn a_host_that_moves_the_target_convicts_no_sound_device() {
                 assert!(report.summary.is_success(), "{device}: {:?}", report.summary);
                 let quiet = report.outcomes.iter().filter(|(.., o)| matches!(o, Outcome::Skipped(r) if disturbed(r)));
                 let skipped = quiet.count();
-                // A host that is silent for a moment now and then has nothing skipped.
+                // With a host that is sometimes silent for a moment, nothing is skipped.
                 assert!(if longest < 5_000_000 { skipped < 12 } else { skipped == 0 }, "{device}: {skipped} skipped");
             }
         }

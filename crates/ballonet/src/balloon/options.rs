@@ -38,8 +38,8 @@ pub struct Options {
     /// they return from the host and before they are reported. With `None`, or if the platform cannot fill frames, the
     /// feature is not accepted.
     pub poison: Option<u8>,
-    /// How the frame numbers of a request are split over descriptors; `None` for [`RequestShape::REGION`] if the device
-    /// is found to read several descriptors, else one.
+    /// How the frame numbers of a request are split over descriptors; `None` for two full descriptors if the device is
+    /// found to read several, else one.
     pub shape: Option<RequestShape>,
     /// The most entries of a queue, at least 1. A legacy device's queues have a fixed size.
     pub queue_size: u16,

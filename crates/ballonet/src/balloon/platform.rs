@@ -32,7 +32,7 @@ impl Statistics {
     }
 
     /// The value for `tag`, if there is one.
-    pub const fn get(&self, tag: Tag) -> Option<u64> {
+    pub(crate) const fn get(&self, tag: Tag) -> Option<u64> {
         self.0[tag as usize]
     }
 }

@@ -31,11 +31,6 @@ pub enum BalloonQueue {
     Statistics,
 }
 
-impl BalloonQueue {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Inflate, Self::Deflate, Self::Statistics];
-}
-
 impl From<BalloonQueue> for &'static str {
     /// Its name in logs: `inflate`, `deflate` or `stats`.
     fn from(value: BalloonQueue) -> Self {

@@ -9,6 +9,7 @@
 //!   TiB); the allocation itself visits each region of the run.
 #![forbid(unsafe_code)]
 
+use super::FrameRun;
 use super::error::AllocateError;
 use super::frame_set::{FrameSet, REGION_FRAMES};
 use super::frames::Frames;
@@ -16,7 +17,6 @@ use super::list::{End, Zone};
 use super::range::FRAME_NUMBERS;
 use super::region::{Family, FrameState};
 use super::span::parts;
-use super::{FRAME_SIZE, FrameRun, PhysAddr};
 
 /// Number of frames and alignment in frames: both at least 1, the alignment a power of two.
 #[derive(Clone, Copy)]
@@ -67,33 +67,9 @@ impl Frames<'_> {
     pub fn allocate(&mut self, frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
         let request = Request::new(frames, align)?;
         let run = if request.fits_region() {
-            self.find_in_lists(request, &Zone::HIGHEST_FIRST).or_else(|| self.search_lists(request))
+            self.find_in_lists(request).or_else(|| self.search_lists(request))
         } else {
-            self.find_regions(request, FRAME_NUMBERS)
-        };
-        self.take(request, run)
-    }
-
-    /// As [`Frames::allocate`], but the whole run lies below the address `limit`: for devices and CPU modes with
-    /// limited reach.
-    ///
-    /// For limits of 4 GiB and above, it first tries memory below 4 GiB in constant time. Otherwise, and if that
-    /// fails, it visits each region below the limit, highest first.
-    ///
-    /// # Errors
-    /// As [`Frames::allocate`].
-    pub fn allocate_below(&mut self, frames: u32, align: u32, limit: PhysAddr) -> Result<FrameRun, AllocateError> {
-        let request = Request::new(frames, align)?;
-        let end = (limit.as_u64() / FRAME_SIZE).min(FRAME_NUMBERS);
-        let low = if end >= u64::from(Zone::High.first_region() * REGION_FRAMES) {
-            &[Zone::Dma32, Zone::Isa][..]
-        } else {
-            &[]
-        };
-        let run = if request.fits_region() {
-            self.find_in_lists(request, low).or_else(|| self.search_below(request, end))
-        } else {
-            self.find_regions(request, end)
+            self.find_regions(request)
         };
         self.take(request, run)
     }
@@ -124,14 +100,14 @@ impl Frames<'_> {
         let in_broken = |order| Some((order, lists.smallest(zone, order).filter(broken)?));
         let found = (0..=order).rev().find_map(in_broken);
         let (order, index) = found.or_else(|| Some((order, lists.smallest(zone, order)?)))?;
-        self.find_in_region(Request { frames: 1 << order, align: 1 << order }, index, FrameSet::range(0, REGION_FRAMES))
+        self.find_in_region(Request { frames: 1 << order, align: 1 << order }, index)
     }
 
     /// A run in a region that surely has one.
-    fn find_in_lists(&self, request: Request, zones: &[Zone]) -> Option<FrameRun> {
+    fn find_in_lists(&self, request: Request) -> Option<FrameRun> {
         let lists = &self.lists[Family::Free as usize];
-        let index = zones.iter().find_map(|zone| lists.smallest(*zone, request.sure_order()))?;
-        self.find_in_region(request, index, FrameSet::range(0, REGION_FRAMES))
+        let index = Zone::HIGHEST_FIRST.iter().find_map(|zone| lists.smallest(*zone, request.sure_order()))?;
+        self.find_in_region(request, index)
     }
 
     /// A run in a region that may have one, across block alignment.
@@ -141,31 +117,24 @@ impl Frames<'_> {
         let candidates = Zone::HIGHEST_FIRST
             .into_iter()
             .flat_map(|zone| orders.clone().flat_map(move |order| lists.walk(&self.regions, zone, order)));
-        candidates.into_iter().find_map(|index| self.find_in_region(request, index, FrameSet::range(0, REGION_FRAMES)))
+        candidates.into_iter().find_map(|index| self.find_in_region(request, index))
     }
 
-    /// A run below the frame number `end`, in the highest region that has one.
-    fn search_below(&self, request: Request, end: u64) -> Option<FrameRun> {
-        let candidates = parts(self.spans, 0..end).rev();
-        candidates.into_iter().find_map(|part| self.find_in_region(request, part.index, part.frames()))
-    }
-
-    /// A run within the `allowed` frames of a region.
-    fn find_in_region(&self, request: Request, index: usize, allowed: FrameSet) -> Option<FrameRun> {
+    /// A run in a region.
+    fn find_in_region(&self, request: Request, index: usize) -> Option<FrameRun> {
         let region = &self.regions[index];
         if region.count(FrameState::Free) < request.frames {
             return None;
         }
-        let position = request.fits_at(region.frames(FrameState::Free) & allowed)?;
+        let position = request.fits_at(region.frames(FrameState::Free))?;
         Some(region.run(position, request.frames))
     }
 
-    /// A run of wholly free regions that ends below the frame number `end`: above 4 GiB if possible, otherwise above
-    /// 16 MiB.
-    fn find_regions(&self, request: Request, end: u64) -> Option<FrameRun> {
+    /// A run of wholly free regions: above 4 GiB if possible, otherwise above 16 MiB.
+    fn find_regions(&self, request: Request) -> Option<FrameRun> {
         let count = request.frames.div_ceil(REGION_FRAMES) as usize;
         let align = request.align.div_ceil(REGION_FRAMES) as usize;
-        let limit = end / u64::from(REGION_FRAMES);
+        let limit = FRAME_NUMBERS / u64::from(REGION_FRAMES);
         if count > self.wholly_free.count() {
             return None;
         }

@@ -4,7 +4,7 @@
 use derive_more::{Display, Error};
 
 use super::region::FrameState;
-use super::{FrameRun, Pfn, PhysRange};
+use super::{FrameRun, Pfn};
 
 /// Why frames could not be allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
@@ -55,16 +55,4 @@ pub struct FrameError {
     pub frame: Pfn,
     /// Its state; `None` if there is no memory.
     pub state: Option<FrameState>,
-}
-
-/// A range cannot be reserved because a frame in it is used or ballooned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
-#[display("cannot reserve {range}: {frame} is {state}")]
-pub struct ReserveError {
-    /// The range to reserve.
-    pub range: PhysRange,
-    /// The first such frame.
-    pub frame: Pfn,
-    /// Its state.
-    pub state: FrameState,
 }

@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use super::atomic::AtomicU64;
 use super::bitmap::Bitmap;
-use super::error::{FrameError, Operation, ReserveError};
+use super::error::{FrameError, Operation};
 use super::frame_set::{FrameSet, REGION_FRAMES, REPORTED, TOUCHED, WHOLE};
 use super::held::{HeldFrames, REGION_WORDS};
 use super::list::{End, Lists, Regions};
@@ -189,29 +189,6 @@ impl<'a> Frames<'a> {
     pub fn free(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::Free, run, FrameState::Used, FrameState::Free, End::Front)?;
         self.history.frees += 1;
-        Ok(())
-    }
-
-    /// Reserves frames permanently: free memory in `range` becomes reserved. A partly covered frame belongs to the
-    /// range.
-    ///
-    /// # Errors
-    /// When a frame of it is used or ballooned. Then nothing is reserved.
-    pub fn reserve(&mut self, range: PhysRange) -> Result<(), ReserveError> {
-        let spans = self.spans;
-        for part in parts(spans, managed(range)) {
-            let region = &self.regions[part.index];
-            let taken = region.frames(FrameState::Used) | region.frames(FrameState::Ballooned);
-            if let Some(position) = (taken & part.frames()).first() {
-                let (frame, state) = (region.run(position, 1).start(), region.state(position));
-                self.history.refusals += 1;
-                return Err(ReserveError { range, frame, state });
-            }
-        }
-        for part in parts(spans, managed(range)) {
-            let free = self.regions[part.index].frames(FrameState::Free) & part.frames();
-            self.shift(part.index, free, FrameState::Free, FrameState::Reserved, End::Back);
-        }
         Ok(())
     }
 

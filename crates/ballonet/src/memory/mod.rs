@@ -53,7 +53,7 @@ mod scale_test;
 pub use address::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
 pub use audit::Inconsistency;
 pub use cpu_caches::{CpuCache, CpuCaches, Exclusive};
-pub use error::{AllocateError, FrameError, Operation, ReserveError};
+pub use error::{AllocateError, FrameError, Operation};
 pub use frame_set::REGION_FRAMES;
 pub use frames::{Counts, Frames, History};
 pub use idle::IdleRun;

@@ -31,11 +31,6 @@ enum Op {
         frames: u32,
         order: u32,
     },
-    AllocateBelow {
-        frames: u32,
-        order: u32,
-        limit: u64,
-    },
     /// Frees one of the runs held.
     Free(prop::sample::Index),
     /// Frees, releases or balloons frames, regardless of their owner.
@@ -55,10 +50,6 @@ enum Op {
     TakeBacked(u32),
     Reported(prop::sample::Index),
     Tick,
-    Reserve {
-        start: u64,
-        bytes: u64,
-    },
     Floor(u64),
 }
 
@@ -72,8 +63,6 @@ fn ops() -> impl Strategy<Value = Op> {
     let what = prop::sample::select(vec![Operation::Free, Operation::Release, Operation::ConfirmBallooned]);
     prop_oneof![
         6 => (frames(), 0..12u32).prop_map(|(frames, order)| Op::Allocate { frames, order }),
-        2 => (frames(), 0..11u32, addresses())
-            .prop_map(|(frames, order, limit)| Op::AllocateBelow { frames, order, limit }),
         5 => any::<prop::sample::Index>().prop_map(Op::Free),
         2 => (what, addresses(), 1..1500u32)
             .prop_map(|(what, at, count)| Op::Wild { what, start: (at / FRAME_SIZE) as u32, count }),
@@ -86,7 +75,6 @@ fn ops() -> impl Strategy<Value = Op> {
         3 => (400..2100u32).prop_map(Op::TakeBacked),
         4 => any::<prop::sample::Index>().prop_map(Op::Reported),
         2 => Just(Op::Tick),
-        1 => (addresses(), 1..3 * MIB).prop_map(|(start, bytes)| Op::Reserve { start, bytes }),
         1 => (0..3000u64).prop_map(Op::Floor),
     ]
 }
@@ -139,7 +127,7 @@ impl Model {
     }
 
     /// Whether there is a run that the allocator promises to find, below the frame `end`.
-    pub(super) fn can_allocate(&self, frames: u32, align: u32, end: u64) -> bool {
+    pub(super) fn can_allocate(&self, frames: u32, align: u32) -> bool {
         let in_region = frames <= REGION && align <= REGION;
         let step = if in_region { align } else { align.max(REGION) };
         let fits = |start: u32, count: u32| {
@@ -148,7 +136,7 @@ impl Model {
         self.states.keys().filter(|start| **start % step == 0).any(|start| {
             let within = !in_region || start % REGION + frames <= REGION;
             let count = if in_region { frames } else { frames.next_multiple_of(REGION) };
-            within && u64::from(*start) + u64::from(count) <= end && fits(*start, count)
+            within && fits(*start, count)
         })
     }
 
@@ -186,11 +174,7 @@ impl Pair<'_> {
         match op {
             Op::Allocate { frames, order } => {
                 let result = self.frames.allocate(frames, 1 << order);
-                self.allocated(frames, 1 << order, 1 << 32, result);
-            }
-            Op::AllocateBelow { frames, order, limit } => {
-                let result = self.frames.allocate_below(frames, 1 << order, PhysAddr::new(limit).unwrap());
-                self.allocated(frames, 1 << order, limit / FRAME_SIZE, result);
+                self.allocated(frames, 1 << order, result);
             }
             Op::Free(index) => {
                 if let Some(run) = choose(&mut self.held, index) {
@@ -257,7 +241,6 @@ impl Pair<'_> {
                 }
             }
             Op::Tick => self.frames.tick(),
-            Op::Reserve { start, bytes } => self.reserve(PhysRange::parse(start, bytes).unwrap()),
             Op::Floor(floor) => {
                 self.frames.set_floor(floor);
                 self.model.floor = floor;
@@ -280,13 +263,12 @@ impl Pair<'_> {
         }
     }
 
-    fn allocated(&mut self, frames: u32, align: u32, end: u64, result: Result<FrameRun, AllocateError>) {
-        assert_eq!(result.is_ok(), self.model.can_allocate(frames, align, end), "{result:?}");
+    fn allocated(&mut self, frames: u32, align: u32, result: Result<FrameRun, AllocateError>) {
+        assert_eq!(result.is_ok(), self.model.can_allocate(frames, align), "{result:?}");
         match result {
             Ok(run) => {
                 assert_eq!(run.count(), frames);
                 assert_eq!(run.start().0 % align, 0);
-                assert!(u64::from(run.last().0) < end);
                 self.model.shift(run, FrameState::Free, FrameState::Used);
                 self.held.push(run);
             }
@@ -313,21 +295,6 @@ impl Pair<'_> {
                 let state = self.model.states.get(&frame.0).copied();
                 assert_eq!(result, Err(FrameError { operation, run, frame, state }));
             }
-        }
-    }
-
-    fn reserve(&mut self, range: PhysRange) {
-        let touched = range.frames_touched();
-        let touched = touched.start as u32..touched.end as u32;
-        let taken = [FrameState::Used, FrameState::Ballooned];
-        let first_taken = self.model.states.range(touched.clone()).find(|(_, state)| taken.contains(state));
-        let expected = first_taken.map(|(frame, state)| ReserveError { range, frame: Pfn(*frame), state: *state });
-        assert_eq!(self.frames.reserve(range).err(), expected);
-        if expected.is_none() {
-            let free = self.model.states.range(touched.clone()).filter(|(_, state)| **state == FrameState::Free);
-            let changed: Vec<_> = free.map(|(frame, _)| frame / REGION * REGION).collect();
-            self.model.reported.retain(|region| !changed.contains(region));
-            self.model.states.range_mut(touched).for_each(|(_, state)| *state = FrameState::Reserved);
         }
     }
 

@@ -239,7 +239,15 @@ mod tests {
     #[test]
     fn used_regions_are_ballooned_before_never_used_ones_in_any_zone() {
         with(&[(16, 24), (4096, 4104)], |frames| {
-            let low = frames.allocate_below(1, 1, PhysAddr::new(4096 * MIB).unwrap()).unwrap();
+            // With all high memory ballooned, a frame comes from low memory.
+            let ballooned: Vec<_> = (0..4).map(|_| frames.take_free(512).unwrap()).collect();
+            ballooned.iter().for_each(|run| frames.confirm_ballooned(*run).unwrap());
+            let low = frames.allocate(1, 1).unwrap();
+            (0..4)
+                .map(|_| frames.take_ballooned(512).unwrap())
+                .collect::<Vec<_>>()
+                .iter()
+                .for_each(|run| frames.release(*run).unwrap());
             let high = frames.allocate(600, 1).unwrap();
             frames.free(low).unwrap();
             frames.free(high).unwrap();

@@ -23,7 +23,11 @@ impl Machine {
     }
 
     fn frames(&mut self) -> Frames<'_> {
-        Frames::new(self.storage.as_mut_slice().as_mut_bytes(), self.usable.iter().copied(), []).unwrap()
+        self.frames_without(core::iter::empty())
+    }
+
+    fn frames_without(&mut self, reserved: impl Iterator<Item = PhysRange> + Clone) -> Frames<'_> {
+        Frames::new(self.storage.as_mut_slice().as_mut_bytes(), self.usable.iter().copied(), reserved).unwrap()
     }
 }
 
@@ -121,13 +125,12 @@ fn long_runs_come_from_adjacent_regions_and_go_back_whole() {
     assert_eq!(low.start().start().as_u64(), GIB);
     let error = frames.allocate(gib, 1).map(|run| frames.free(run));
     assert_eq!(error, Ok(Ok(())), "the first GiB is still whole");
-    let below = frames.allocate_below(1000, 1, PhysAddr::new(16 * MIB).unwrap()).unwrap();
-    assert!(below.last().start().as_u64() < 16 * MIB);
+    let rest = frames.allocate(1000, 1).unwrap();
     assert_eq!(
         frames.allocate(gib, 1),
         Err(AllocateError::Exhausted { frames: gib, align: 1, free: u64::from(gib) - 1000 })
     );
-    for run in [high, below, low] {
+    for run in [high, rest, low] {
         frames.free(run).unwrap();
         frames.check().unwrap();
     }
@@ -141,24 +144,10 @@ fn the_only_run_left_is_found_wherever_it_lies() {
     for count in (1..=512).filter(|count| *count < 70 || *count % 13 == 0 || *count > 500) {
         for at in (0..=512 - count).filter(|at| *at < 70 || at % 17 == 0) {
             let mut machine = Machine::new(&[(16 * MIB, 18 * MIB)]);
-            let mut frames = machine.frames();
-            [range(0, at), range(at + count, 512)]
-                .into_iter()
-                .flatten()
-                .for_each(|range| frames.reserve(range).unwrap());
+            let mut frames = machine.frames_without([range(0, at), range(at + count, 512)].into_iter().flatten());
             let run = frames.allocate(count as u32, 1).unwrap();
             assert_eq!(run.start().start().as_u64(), frame(at));
         }
-    }
-}
-
-#[test]
-fn a_trampoline_below_1_mib_can_be_allocated() {
-    for mut machine in machines().into_iter().take(3) {
-        let mut frames = machine.frames();
-        let run = frames.allocate_below(1, 1, PhysAddr::new(MIB).unwrap()).unwrap();
-        assert!(run.last().start().as_u64() < 0x9_f000);
-        assert!(frames.allocate_below(1, 1, PhysAddr::new(4095).unwrap()).is_err());
     }
 }
 
@@ -195,7 +184,7 @@ fn most_visits(map: &[(u64, u64)]) -> u64 {
             }
             0..3 => held.push(frames.allocate(1 + round * 7 % 40, 1 << (round % 4)).unwrap()),
             3 => frames.free(held.swap_remove((round * 31) as usize % held.len())).unwrap(),
-            4 => drop(frames.allocate_below(1, 1, PhysAddr::new(4 * GIB).unwrap()).map(|run| held.push(run))),
+            4 => held.push(frames.allocate(1, 1).unwrap()),
             5 | 6 => {
                 if let Some(run) = frames.take_free(1 << (round % 10)) {
                     frames.confirm_ballooned(run).unwrap();

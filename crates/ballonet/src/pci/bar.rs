@@ -13,7 +13,7 @@ use crate::bus::RegisterWindow;
 
 /// Where in memory a BAR may be placed (PCI 3.0, 6.2.5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MemoryWidth {
+pub(crate) enum MemoryWidth {
     /// Anywhere below 4 GiB.
     #[doc(alias = "PCI_BASE_ADDRESS_MEM_TYPE_32")]
     Bits32,
@@ -27,7 +27,7 @@ pub enum MemoryWidth {
 
 /// The kind of addresses that a BAR decodes (PCI 3.0, 6.2.5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BarKind {
+pub(crate) enum BarKind {
     /// I/O ports.
     #[doc(alias = "PCI_BASE_ADDRESS_SPACE_IO")]
     Io,
@@ -50,7 +50,7 @@ pub struct Bar {
     /// Its index, 0 to 5. A 64-bit BAR has the index of its lower half.
     pub index: u8,
     /// The kind of addresses.
-    pub kind: BarKind,
+    pub(crate) kind: BarKind,
     /// The register's address bits; 0 before an address was assigned.
     pub(super) address: u64,
     /// Size in bytes: a power of two, at most 2^52.

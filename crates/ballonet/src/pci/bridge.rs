@@ -100,7 +100,7 @@ impl fmt::Display for Space {
 
 /// The open windows of a bridge.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BridgeWindows {
+pub(super) struct BridgeWindows {
     /// I/O ports that it forwards.
     pub io: Option<AddressRange>,
     /// Memory that it forwards.
@@ -113,7 +113,7 @@ impl BridgeWindows {
     /// Reads the windows of `bridge`.
     ///
     /// A window at 0 is the reset value and counts as closed.
-    pub fn read<C: ConfigSpace>(config: &C, bridge: Bdf) -> Self {
+    pub(super) fn read<C: ConfigSpace>(config: &C, bridge: Bdf) -> Self {
         Self {
             io: read_io(config, bridge),
             memory: open(memory_base_limit(config.read32(bridge, MEMORY_BASE_LIMIT))),
@@ -122,7 +122,7 @@ impl BridgeWindows {
     }
 
     /// The window for a kind of addresses.
-    pub const fn get(&self, space: Space) -> Option<AddressRange> {
+    pub(super) const fn get(&self, space: Space) -> Option<AddressRange> {
         match space {
             Space::Io => self.io,
             Space::Memory => self.memory,

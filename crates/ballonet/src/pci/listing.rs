@@ -2,8 +2,10 @@
 
 use core::fmt;
 
+use super::bar::{BarKind, MemoryWidth};
+use super::bridge::BridgeWindows;
 use super::capability::id;
-use super::{Bar, BarKind, BridgeWindows, Capability, Command, ConfigSpace, Function, MemoryWidth, Node, Space, names};
+use super::{Bar, Capability, Command, ConfigSpace, Function, Node, Space, names};
 
 /// One line about a function, without a line end; with the class code if the device has no known name.
 #[derive(Debug, Clone, Copy)]

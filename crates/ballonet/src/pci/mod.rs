@@ -32,8 +32,8 @@ mod walk;
 
 pub use crate::bus::{Bdf, InterruptPin};
 pub use assign::{AssignError, Assignment};
-pub use bar::{Bar, BarError, BarKind, MemoryWidth, WindowError};
-pub use bridge::{BridgeError, BridgeWindows, Space};
+pub use bar::{Bar, BarError, WindowError};
+pub use bridge::{BridgeError, Space};
 pub use bus::BusRange;
 pub use capability::{Capabilities, Capability, CapabilityError};
 pub use config::ConfigSpace;

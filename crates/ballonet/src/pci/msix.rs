@@ -247,27 +247,6 @@ impl<R: Registers> MsixTable<R> {
         Ok(())
     }
 
-    /// The message in an entry.
-    ///
-    /// # Errors
-    /// When the table has no such entry.
-    pub fn message(&self, vector: MsixVector) -> Result<MsiMessage, MsixError> {
-        self.check(vector)?;
-        let [low, high, data, _] = self.read_entry(vector);
-        Ok(MsiMessage { address: u64::from(high) << 32 | u64::from(low), data })
-    }
-
-    /// Masks an entry: its messages become pending. It may still send until this returns.
-    ///
-    /// # Errors
-    /// When the table has no such entry.
-    pub fn mask(&mut self, vector: MsixVector) -> Result<(), MsixError> {
-        self.check(vector)?;
-        self.set_mask(vector, true);
-        self.flush();
-        Ok(())
-    }
-
     /// Unmasks an entry; a pending message is sent at once.
     ///
     /// # Errors
@@ -277,15 +256,6 @@ impl<R: Registers> MsixTable<R> {
         self.set_mask(vector, false);
         self.flush();
         Ok(())
-    }
-
-    /// Whether an entry is masked.
-    ///
-    /// # Errors
-    /// When the table has no such entry.
-    pub fn is_masked(&self, vector: MsixVector) -> Result<bool, MsixError> {
-        self.check(vector)?;
-        Ok(self.table.read32(vector.entry() + VECTOR_CONTROL) & ENTRY_MASK != 0)
     }
 
     /// Whether a masked entry has a pending message.

@@ -38,7 +38,7 @@ impl AddressRange {
     }
 
     /// Whether this range includes all of `other`.
-    pub const fn contains(self, other: Self) -> bool {
+    pub(super) const fn contains(self, other: Self) -> bool {
         self.first <= other.first && other.last <= self.last
     }
 

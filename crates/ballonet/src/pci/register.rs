@@ -21,7 +21,7 @@ pub(crate) const CLASS_REVISION: u16 = 0x08;
 pub(crate) const HEADER_TYPE: u16 = 0x0E;
 /// The first base address register, 32 bits; the others follow.
 #[doc(alias = "PCI_BASE_ADDRESS_0")]
-pub const BASE_ADDRESS_0: u16 = 0x10;
+pub(super) const BASE_ADDRESS_0: u16 = 0x10;
 /// Subsystem vendor ID, 16 bits, and subsystem ID above it; type 0 headers.
 #[doc(alias = "PCI_SUBSYSTEM_VENDOR_ID")]
 pub(crate) const SUBSYSTEM_VENDOR_ID: u16 = 0x2C;

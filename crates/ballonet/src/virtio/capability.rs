@@ -49,7 +49,7 @@ impl fmt::Display for StructureLocation {
 
 /// The doorbells' location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Notification {
+pub(crate) struct Notification {
     /// The location of all doorbells.
     pub place: StructureLocation,
     /// The factor from a queue's `queue_notify_off` to its doorbell's offset in bytes.
@@ -59,7 +59,7 @@ pub struct Notification {
 
 /// A shared memory region (4.1.4.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SharedMemory {
+pub(crate) struct SharedMemory {
     /// Its number, defined by the device type.
     #[doc(alias = "shmid")]
     pub id: u8,
@@ -69,7 +69,7 @@ pub struct SharedMemory {
 
 /// Vendor-defined data (4.1.4.8). For debugging and reports only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VendorData {
+pub(crate) struct VendorData {
     /// PCI vendor ID of the vendor that defines it; check it before interpreting the data.
     pub vendor: u16,
     /// The data's offset in configuration space.
@@ -102,7 +102,7 @@ pub enum CapabilityError {
 
 /// The virtio structures of a function, each checked to lie in its BAR and to be large enough for its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capabilities {
+pub(crate) struct Capabilities {
     /// The common configuration, at least [`CommonConfig::SIZE`] bytes.
     pub common: StructureLocation,
     /// The doorbells.
@@ -138,7 +138,11 @@ impl Capabilities {
     ///
     /// # Errors
     /// When a structure that every modern device has is missing or unusable.
-    pub fn find<C: ConfigSpace>(config: &C, function: &Function, bars: &Bars) -> Result<Option<Self>, CapabilityError> {
+    pub(crate) fn find<C: ConfigSpace>(
+        config: &C,
+        function: &Function,
+        bars: &Bars,
+    ) -> Result<Option<Self>, CapabilityError> {
         let mut found = Found::default();
         let mut broken = None;
         let mut any = false;

@@ -26,7 +26,7 @@ mod transport;
 mod transport_kind;
 
 pub use bring_up::{BringUpError, Connected, DeviceOptions, InterfaceError, Parts, QueueSetup, Running, Setup};
-pub use capability::{Capabilities, CapabilityError};
+pub use capability::CapabilityError;
 pub use device::{Device, DriverOk, FeaturesOk};
 pub use events::Pending;
 pub use handle::DeviceHandle;

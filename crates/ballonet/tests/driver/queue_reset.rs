@@ -6,7 +6,7 @@ use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
     BringUpError, Chain, DeviceOptions, InterruptMode, Parts, QueueIndex, QueueOptions, QueueSetup, Quiesced,
-    RingFormat, RingLayout, Running, Segment, Setup, TransportError, UsedLength, Virtqueue,
+    RingLayout, Running, Segment, Setup, TransportError, TransportKind, UsedLength, Virtqueue,
 };
 
 use ballonet_models::{Behaviour, HostSide, Machine, ModelPlatform, feature};
@@ -27,7 +27,7 @@ struct Rig {
     platform: ModelPlatform,
     at: Bdf,
     running: Running<ModelPlatform>,
-    format: RingFormat,
+    features: Features,
     lent: Lent,
 }
 
@@ -57,7 +57,7 @@ impl Rig {
         options.interrupts = Some(mode);
         let balloon = DeviceType::BALLOON;
         let setup = Setup::open(&mut platform, at, options, balloon, |_, _| implemented, |_, _| {}).expect("a balloon");
-        let format = RingFormat::of(setup.device.features());
+        let features = setup.device.features();
         let lent = Lent { queues: Vec::new(), buffer: platform.allocate_dma(4, 4).expect("memory") };
         let make = |platform: &mut ModelPlatform, setup: &mut Setup<_>, lent: &mut Lent| -> Result<(), BringUpError> {
             for (index, name) in (0..).map_while(QueueIndex::new).zip(NAMES) {
@@ -68,7 +68,7 @@ impl Rig {
             Ok(())
         };
         let (connected, lent, ()) = setup.connect(&mut platform, lent, make).expect("queues and interrupts");
-        Self { machine, platform, at, running: connected.run(), format, lent }
+        Self { machine, platform, at, running: connected.run(), features, lent }
     }
 
     /// Sends a frame to the host, or requests it back.
@@ -111,13 +111,13 @@ impl Rig {
 
     /// Resets a queue, releases its memory, and replaces it with one of another size. Returns the requests in flight.
     fn reset(&mut self, queue: usize, size: u16) -> Result<Vec<FrameRun>, TransportError> {
-        let proof = self.running.device.reset_queue(index(queue as u16), &self.platform)?;
-        let fresh = vring(&mut self.platform, self.format, queue as u16, size);
+        let again = index(queue as u16);
+        let proof = self.running.device.reset_queue(again, &self.platform)?;
+        let fresh = vring(&mut self.platform, self.features, queue as u16, size);
         let old = core::mem::replace(&mut self.lent.queues[queue], fresh);
         let dropped = old.release(&mut self.platform, &proof).collect();
-        let vector = self.running.interrupts.queue_vector(proof.queue());
+        let vector = self.running.interrupts.queue_vector(again);
         let (size, addresses) = (self.lent.queues[queue].size(), self.lent.queues[queue].addresses());
-        let again = index(queue as u16);
         let doorbell = self.running.device.enable_queue_again(proof, vector, size, addresses)?;
         assert_eq!(doorbell, self.running.doorbell(again), "the doorbell of a queue stays where it is");
         Ok(dropped)
@@ -132,8 +132,8 @@ impl Rig {
     }
 }
 
-fn vring(platform: &mut ModelPlatform, format: RingFormat, number: u16, size: u16) -> Vring {
-    let layout = RingLayout::fitting(format, size).expect("a size");
+fn vring(platform: &mut ModelPlatform, features: Features, number: u16, size: u16) -> Vring {
+    let layout = RingLayout::for_device(TransportKind::Modern, features, size, size).expect("a size");
     let options = QueueOptions { event_idx: true, ..QueueOptions::default() };
     Virtqueue::allocate(platform, index(number), layout, options).expect("memory")
 }
@@ -207,7 +207,7 @@ fn the_model_detects_a_queue_set_up_too_soon_or_without_its_vector() {
         let [split, _] = resettable();
         let mut rig = Rig::new(split, InterruptMode::PerQueue);
         let proof = rig.running.device.reset_queue(index(0), &rig.platform).unwrap();
-        let fresh = vring(&mut rig.platform, rig.format, 0, 64);
+        let fresh = vring(&mut rig.platform, rig.features, 0, 64);
         let addresses = fresh.addresses();
         if slow {
             // Undo a reset that was already seen complete.

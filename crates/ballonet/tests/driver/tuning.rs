@@ -47,7 +47,7 @@ fn chain_support_is_measured_once() {
         let (known, request) = if head_only {
             (ChainSupport::HeadOnly, RequestShape::default())
         } else {
-            (ChainSupport::Read, RequestShape::REGION)
+            (ChainSupport::Read, RequestShape::new(256, 2).expect("a shape"))
         };
         let mut guest = marking(64, with(behaviour, |_| {}), |_| {});
         guest.run();

@@ -4,9 +4,10 @@ use core::mem::offset_of;
 
 use ballonet::platform::DmaMemory;
 use ballonet::virtio::spec::{
-    DescriptorFlags, POSITION_WRAP, PackedDescriptor, RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_EVENT_ENABLE,
+    DescriptorFlags, Features, POSITION_WRAP, PackedDescriptor, RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE,
+    RING_EVENT_ENABLE,
 };
-use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingFormat, RingLayout, Virtqueue};
+use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingLayout, TransportKind, Virtqueue};
 use loom::sync::atomic::{Ordering, fence};
 
 use super::device::{self, Descriptor, Queue, Taken};
@@ -23,7 +24,7 @@ impl<const IN_ORDER: bool> device::Layout for Packed<IN_ORDER> {
         let layout = Layout { size };
         let memory = Memory::new(layout.bytes(), fields(layout));
         let options = QueueOptions { event_idx, in_order: IN_ORDER, ..QueueOptions::default() };
-        let ring = RingLayout::fitting(RingFormat::Packed, size).expect("not 0");
+        let ring = RingLayout::for_device(TransportKind::Modern, Features::RING_PACKED, size, size).expect("not 0");
         let queue = Virtqueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, ring, options)
             .expect("one block");
         assert_eq!(queue.addresses(), layout.addresses(memory.device_address()));

@@ -4,10 +4,10 @@ use core::mem::offset_of;
 
 use ballonet::platform::DmaMemory;
 use ballonet::virtio::spec::{
-    AVAILABLE_F_NO_INTERRUPT, AvailableRing, Descriptor as RingDescriptor, DescriptorFlags, USED_F_NO_NOTIFY,
+    AVAILABLE_F_NO_INTERRUPT, AvailableRing, Descriptor as RingDescriptor, DescriptorFlags, Features, USED_F_NO_NOTIFY,
     UsedElement, UsedRing,
 };
-use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingFormat, RingLayout, Virtqueue};
+use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingLayout, TransportKind, Virtqueue};
 use loom::sync::atomic::{Ordering, fence};
 
 use super::device::{self, Descriptor, Queue, Taken};
@@ -24,7 +24,8 @@ impl<const IN_ORDER: bool> device::Layout for Split<IN_ORDER> {
         let layout = Layout { size };
         let memory = Memory::new(layout.bytes(), fields(layout));
         let options = QueueOptions { event_idx, in_order: IN_ORDER, ..QueueOptions::default() };
-        let ring = RingLayout::fitting(RingFormat::Split, size).expect("a power of two");
+        let ring =
+            RingLayout::for_device(TransportKind::Modern, Features::empty(), size, size).expect("a power of two");
         let queue = Virtqueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, ring, options)
             .expect("one block");
         assert_eq!(queue.addresses(), layout.addresses(memory.device_address()));

@@ -86,10 +86,10 @@ fn show_state(status: &BalloonStatus) {
         say!("  frozen until `restore`");
     }
     if status.withheld > 0 {
-        say!("  withheld: {}, which the device would not stop using", count(status.withheld, "frame"));
+        say!("  withheld: {}, since the device did not finish its reset", count(status.withheld, "frame"));
     }
     if status.hinted > 0 {
-        say!("  {} MiB of free memory are hinted: the host copies memory, and need not copy these", mib(status.hinted));
+        say!("  {} MiB of free memory are hinted: the host is copying memory, and may skip these", mib(status.hinted));
     }
     if status.inflating + status.deflating > 0 {
         say!("  in flight: {} to the host, {} back", count(status.inflating, "frame"), status.deflating);
@@ -186,7 +186,7 @@ fn show_counters(driver: &Balloon<Machine>) {
     show_frames(&counters);
     show_device(&counters);
     if driver.status().interrupts == InterruptMode::Line {
-        say!("  not its own: {} on the line", count(counters.stray_interrupts, "interrupt"));
+        say!("  not from this device: {} on the line", count(counters.stray_interrupts, "interrupt"));
     }
 }
 

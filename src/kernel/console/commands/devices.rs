@@ -61,7 +61,7 @@ pub(in super::super) fn irq(arguments: &[&str], _: &mut Context<'_>) -> Option<A
         }
     }
     if vectors::holds() > 0 {
-        say!("devices held back {}: they interrupted without a pause", count(vectors::holds(), "time"));
+        say!("interrupts were blocked {}: devices interrupted without a pause", count(vectors::holds(), "time"));
     }
     if lines::storms() > 0 {
         say!("{} masked: no handler claimed its interrupts", count(lines::storms(), "input"));

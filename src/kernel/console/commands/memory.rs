@@ -58,7 +58,7 @@ fn show(held: u64) {
     show_heap(held);
     let reclaimed = reclaim::counts();
     say!(
-        "{} waited for {} KiB; ended for lack of memory: {}",
+        "{} waited for {} KiB; programs ended for lack of memory: {}",
         count(reclaimed.stalls, "allocation"),
         (reclaimed.frames * FRAME_SIZE) >> 10,
         count(reclaimed.ended, "program")

@@ -1,5 +1,5 @@
-//! The local APIC of the CPU that runs, each CPU's at the same place: through MSRs in x2APIC mode where the CPU offers
-//! it, else through memory.
+//! The current CPU's local APIC, at the same address on each CPU: through MSRs in x2APIC mode if the CPU offers it,
+//! else through memory.
 
 pub(crate) mod setup;
 
@@ -47,9 +47,9 @@ const DELIVER_NMI: u32 = 4 << 8;
 const DELIVER_INIT: u32 = 5 << 8;
 /// Command register, delivery mode: startup.
 const DELIVER_STARTUP: u32 = 6 << 8;
-/// Command register: the level is asserted, as for everything but the end of an INIT.
+/// Command register: the level is asserted, as for everything except an INIT de-assert.
 const ASSERT: u32 = 1 << 14;
-/// Command register in xAPIC mode: the last command is not accepted yet.
+/// Command register in xAPIC mode: the last command has not been accepted yet.
 const SEND_PENDING: u32 = 1 << 12;
 /// How long that may last, in TSC ticks: some ms.
 const SEND_PATIENCE: u64 = 10_000_000;
@@ -64,8 +64,8 @@ pub(crate) const EVERYBODY_XAPIC: u32 = 0xFF;
 const TO_SELF: u32 = 1 << 18;
 /// LVT timer mode: the TSC's value in `IA32_TSC_DEADLINE`.
 const TSC_DEADLINE: u32 = 2 << 17;
-/// Task priority: all interrupts but those that name an exception. The APIC delivers vectors from 16 on, which the CPU
-/// cannot tell from the exceptions of these numbers, and what a device's message names is the device's choice.
+/// Task priority that blocks only the vectors of exceptions. The APIC delivers vectors from 16 on, which the CPU cannot
+/// tell from exceptions, and a device may put any vector into its message.
 const NO_EXCEPTIONS: u32 = 0x10;
 /// Divide configuration: by 16.
 const DIVIDE_BY_16: u32 = 0b0011;
@@ -83,7 +83,7 @@ impl Registers {
         self.read_word(register, 0)
     }
 
-    /// Reads a word of a register that has several, each 16 bytes after the one before.
+    /// Reads a word of a register that has several, 16 bytes apart.
     fn read_word(self, register: Register, word: u32) -> u32 {
         let offset = register as u32 + 16 * word;
         match self {
@@ -122,7 +122,7 @@ fn registers() -> Registers {
     }
 }
 
-/// The vector of highest priority in service.
+/// The highest-priority vector in service.
 pub(crate) fn in_service() -> Option<u8> {
     let registers = registers();
     let word_of = |word: u32| (word, registers.read_word(Register::InService, word));
@@ -130,7 +130,7 @@ pub(crate) fn in_service() -> Option<u8> {
     u8::try_from(32 * word + bits.ilog2()).ok()
 }
 
-/// Acknowledges every interrupt in service: those whose handlers will never do it.
+/// Acknowledges every interrupt in service whose handler will never do so.
 pub(crate) fn end_all_interrupts() {
     // There are 256 vectors, and each is in service once at most.
     for _ in 0..256 {
@@ -147,7 +147,7 @@ pub(crate) fn send_to_self(vector: u8) {
     command(u32::from(vector) | TO_SELF, 0);
 }
 
-/// Sends this CPU an NMI. By its id, since the shorthand for "self" is not for NMIs (SDM vol. 3, table 12-3).
+/// Sends this CPU an NMI. By its id, since the *self* shorthand is not valid for NMIs (SDM vol. 3, table 12-3).
 pub(crate) fn send_nmi_to_self() {
     send_nmi(id());
 }
@@ -186,14 +186,14 @@ const fn command_xapic_high(target: u32) -> u32 {
 /// Writes the interrupt command register; `target` is an APIC id.
 fn command(low: u32, target: u32) {
     match registers() {
-        // SAFETY: the CPU is in x2APIC mode, where the register is one of 64 bits; all vectors have gates. The write is
-        // not ordered behind stores (SDM vol. 3, 12.12.3), which the target is to see: the fences see to that.
+        // SAFETY: the CPU is in x2APIC mode, where the register has 64 bits; all vectors have gates. The write is not
+        // ordered after earlier stores (SDM vol. 3, 12.12.3), which the target must see: the fences order it.
         Registers::Msr => unsafe {
             core::arch::x86_64::_mm_mfence();
             core::arch::x86_64::_mm_lfence();
             Msr::new(X2APIC_MSR + Register::CommandLow as u32 / 16).write(command_x2apic(low, target));
         },
-        // An interrupt handler may send, too: the two halves belong together.
+        // An interrupt handler may send, too, and must not come between the two halves.
         registers @ Registers::Memory(_) => without_interrupts(|| {
             wait_until_sent(registers);
             registers.write(Register::CommandHigh, command_xapic_high(target));
@@ -202,7 +202,7 @@ fn command(low: u32, target: u32) {
     }
 }
 
-/// Waits until the last command has been accepted, which on a sound machine takes some µs.
+/// Waits until the last command has been accepted, which takes some µs on a working machine.
 fn wait_until_sent(registers: Registers) {
     let start = tsc::now();
     while registers.read(Register::CommandLow) & SEND_PENDING != 0 {
@@ -235,12 +235,12 @@ pub(crate) fn hold_up_to(vector: u8) {
     registers().write(Register::TaskPriority, u32::from(vector | 0xF));
 }
 
-/// Lets interrupts of all priorities in again, but for those that would look like exceptions.
+/// Lets interrupts of all priorities in again, except those that would look like exceptions.
 pub(crate) fn hold_none() {
     registers().write(Register::TaskPriority, NO_EXCEPTIONS);
 }
 
-/// Notes an error interrupt.
+/// Counts an error interrupt.
 pub(crate) fn note_error() {
     let registers = registers();
     registers.write(Register::ErrorStatus, 0);
@@ -252,7 +252,7 @@ pub(crate) fn errors() -> u64 {
     ERRORS.load(Ordering::Relaxed)
 }
 
-/// Counts the timer down from `ticks` of its clock divided by 16; `vector` comes at 0. 0 stops it.
+/// Counts the timer down from `ticks` of its clock divided by 16; at 0 it raises `vector`. 0 stops it.
 pub(crate) fn start_countdown(ticks: u32, vector: u8) {
     let registers = registers();
     registers.write(Register::TimerDivide, DIVIDE_BY_16);
@@ -276,11 +276,11 @@ pub(crate) fn measured() -> u32 {
 /// Prepares the timer to be armed by [`set_deadline`].
 pub(crate) fn use_deadlines(vector: u8) {
     registers().write(Register::LvtTimer, TSC_DEADLINE | u32::from(vector));
-    // The mode must have arrived before a deadline is written (SDM vol. 3, 12.5.4.1).
+    // The mode must have taken effect before a deadline is written (SDM vol. 3, 12.5.4.1).
     core::sync::atomic::fence(Ordering::SeqCst);
 }
 
-/// `vector` comes when the TSC reaches `tsc`; 0 disarms.
+/// Raises `vector` when the TSC reaches `tsc`; 0 disarms.
 pub(crate) fn set_deadline(tsc: u64) {
     const TSC_DEADLINE_MSR: u32 = 0x6E0;
     // SAFETY: only called when CPUID offers the deadline timer and `use_deadlines` has chosen its mode.

@@ -27,7 +27,7 @@ static PLACE: Once<u64> = Once::new();
 /// The inputs that are wired to NMI on every CPU, LINT0 and LINT1.
 static NMI_INPUTS: Once<[bool; 2]> = Once::new();
 
-/// Why there is no local APIC to use.
+/// Why no local APIC can be used.
 #[derive(Debug, Display)]
 pub(crate) enum LocalApicError {
     /// The CPU has none, or firmware turned it off permanently.
@@ -63,18 +63,18 @@ pub(crate) fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(),
     Ok(())
 }
 
-/// Turns the local APIC of another CPU on, likewise.
+/// Turns the local APIC of another CPU on, in the same way.
 pub(crate) fn enable(features: &Features) {
     turn_on(features, PLACE.get().copied());
     prepare(registers());
 }
 
-/// Turns the APIC on, in x2APIC mode where that can be. Otherwise its registers are at `place`, or stay where they are.
-/// Returns where that is, and whether it is in x2APIC mode; `None` if there is no APIC.
+/// Turns the APIC on, in x2APIC mode if possible. Otherwise its registers are at `place`, or stay where they are.
+/// Returns their address, and whether it is in x2APIC mode; `None` if there is no APIC.
 fn turn_on(features: &Features, place: Option<u64>) -> Option<(u64, bool)> {
     let value = msr::read(APIC_BASE)?;
     let address = place.unwrap_or(value & BASE_ADDRESS);
-    // A CPU that is in x2APIC mode already stays there; the other way is closed without a reset.
+    // A CPU that is in x2APIC mode already stays there: leaving it takes a reset.
     let mut is_extended = value & EXTENDED != 0;
     if features.x2apic && !is_extended {
         let (on, extended) = (value | ENABLE, value | ENABLE | EXTENDED);
@@ -82,15 +82,15 @@ fn turn_on(features: &Features, place: Option<u64>) -> Option<(u64, bool)> {
         is_extended = unsafe { msr::write(APIC_BASE, on) && msr::write(APIC_BASE, extended) };
     }
     if !is_extended {
-        // SAFETY: enables the APIC where it is, which changes nothing if it is enabled, or where the boot CPU's is, of
-        // which the kernel has a mapping.
+        // SAFETY: enables the APIC at its own address, which changes nothing if it is enabled, or at the boot CPU's,
+        // which the kernel has mapped.
         unsafe { msr::write(APIC_BASE, value & !BASE_ADDRESS | address | ENABLE) };
     }
     // CPUID hides an APIC that is off.
     cpuid::has_local_apic().then_some((address, is_extended))
 }
 
-/// Masks all local interrupts but NMI, and has the APIC deliver.
+/// Masks all local interrupts except NMI, and enables delivery.
 fn prepare(registers: Registers) {
     registers.write(Register::TaskPriority, NO_EXCEPTIONS);
     // While the APIC is disabled, as after an INIT, no entry below can be unmasked (SDM vol. 3, 12.4.7.2).
@@ -114,11 +114,11 @@ fn prepare(registers: Registers) {
         }
     }
     registers.write(Register::LvtError, u32::from(numbers::APIC_ERROR));
-    // An interrupt that firmware left in service would hold back all of its priority and below.
+    // An interrupt that firmware left in service would block all of its priority and below.
     end_all_interrupts();
 }
 
-/// Whether this is the CPU that firmware started the machine on.
+/// Whether this is the bootstrap processor.
 #[cfg(feature = "test-image")]
 pub(crate) fn is_boot_cpu() -> bool {
     /// `IA32_APIC_BASE`: the bootstrap processor.

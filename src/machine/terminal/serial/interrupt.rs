@@ -18,8 +18,8 @@ use crate::machine::terminal::{line, ring};
 use crate::machine::time::clock;
 use ballonet::platform::Handled;
 
-/// The ISA interrupts that a port may have besides its conventional one. Not those of timer, keyboard, mouse, clock,
-/// ACPI and disks.
+/// The ISA interrupts that a port may have besides its conventional one: all except those of timer, keyboard, mouse,
+/// clock, ACPI and disks.
 const OTHERS: [u8; 6] = [3, 4, 5, 7, 10, 11];
 /// The first PCI line on a PC.
 const FIRST_PCI: u32 = 16;
@@ -27,18 +27,18 @@ const FIRST_PCI: u32 = 16;
 const PATIENCE: u64 = 5_000_000;
 const LOOKS: u32 = 1000;
 
-/// An interrupt of the port has come.
+/// An interrupt of the port has arrived.
 static ARRIVED: AtomicBool = AtomicBool::new(false);
 
-/// The port's line is one that others may be on.
+/// Other devices may share the port's line.
 static SHARED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the port's line may have been masked, since another device on it interrupts and no handler claims that.
+/// Whether the port's line may have been masked because another device on it interrupts without being claimed.
 pub(crate) fn may_be_masked() -> bool {
     SHARED.load(Ordering::Relaxed) && lines::storms() > 0
 }
 
-/// Has the port interrupt for each received byte, or has it polled. Interrupts are on.
+/// Makes the port interrupt for each received byte, or be polled. Interrupts are on.
 pub(crate) fn connect(madt: Option<&Madt>) {
     let (base, named) = line::with_serial(|serial| (serial.base(), serial.named()));
     if let Some(named) = named {
@@ -82,7 +82,7 @@ fn routes(named: Option<PortInterrupt>, habit: u8, madt: Option<&Madt>) -> Vec<I
     routes.filter(|route| io_apic::has(route.gsi)).collect()
 }
 
-/// Finds out which of `routes` leads to the port. If none does, the first one stays open.
+/// Finds the one of `routes` on which the port interrupts. If there is none, the first one stays open.
 fn attach(routes: &[InterruptRoute]) -> Option<InterruptRoute> {
     let proved = routes.iter().copied().find(|&route| match open(route) {
         Some(opened) if arrives() => {
@@ -99,7 +99,7 @@ fn attach(routes: &[InterruptRoute]) -> Option<InterruptRoute> {
     proved
 }
 
-/// A line that is open to the port, until it is dropped.
+/// A line that is attached for the port, until it is dropped.
 enum Opened {
     /// The port's own: this vector, from this input.
     Alone(u8, u32),
@@ -133,7 +133,7 @@ fn open(route: InterruptRoute) -> Option<Opened> {
     Some(Opened::Alone(vector, route.gsi))
 }
 
-/// Whether an interrupt that the port is made to raise arrives.
+/// Provokes an interrupt of the port. Returns whether it arrives.
 fn arrives() -> bool {
     ARRIVED.store(false, Ordering::Relaxed);
     line::with_serial(|serial| serial.set_transmit_interrupt(true));

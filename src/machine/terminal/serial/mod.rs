@@ -24,13 +24,13 @@ const COM: [u16; 4] = [0x3F8, 0x2F8, 0x3E8, 0x2E8];
 /// The default speed of a port.
 const SPEED: u32 = 115_200;
 
-/// A serial port, or the place where one would be.
+/// A serial port, or its absence.
 pub(crate) struct Serial {
     uart: Option<Uart16550<Ports>>,
     /// The port that firmware's tables name, used or not.
     named: Option<SerialPort>,
     transmitter: Transmitter,
-    /// The port interrupts for each received byte, but not while that is held back.
+    /// The port interrupts for each received byte, unless that is suspended.
     interrupts: bool,
     held: bool,
 }
@@ -58,7 +58,7 @@ impl Serial {
         COM.into_iter().any(|base| unsafe { self.use_port(base, Some(SPEED)) })
     }
 
-    /// Uses the port that firmware's tables name, if it is there, instead of the one that was found. Nothing has been
+    /// Uses the port that firmware's tables name, if it exists, instead of the one that was found. Nothing has been
     /// sent yet.
     pub(crate) fn prefer(&mut self, port: SerialPort) {
         self.named = Some(port);
@@ -73,10 +73,10 @@ impl Serial {
         self.named
     }
 
-    /// Uses the port at `base` from now on, if there is one, at this speed or at that which it has.
+    /// Uses the port at `base` from now on, if there is one, at this speed or at its present one.
     ///
     /// # Safety
-    /// A UART's eight ports are there, or nothing, and no other code drives them.
+    /// There is a UART or nothing at the eight ports, and no other code drives them.
     unsafe fn use_port(&mut self, base: u16, speed: Option<u32>) -> bool {
         // SAFETY: the caller's promise.
         let Some(ports) = (unsafe { Ports::new(base) }) else { return false };
@@ -102,13 +102,13 @@ impl Serial {
         Some(self.uart.as_ref()?.backend().base())
     }
 
-    /// Asks for an interrupt for each received byte.
+    /// Enables an interrupt for each received byte.
     fn enable_receive_interrupt(&mut self) {
         self.interrupts = true;
         self.set_receive_interrupt();
     }
 
-    /// Holds these interrupts back, or no longer does.
+    /// Suspends these interrupts, or resumes them.
     pub(crate) fn hold_receive_interrupt(&mut self, hold: bool) {
         if core::mem::replace(&mut self.held, hold) != hold {
             self.set_receive_interrupt();
@@ -123,14 +123,14 @@ impl Serial {
         }
     }
 
-    /// Asks for an interrupt when the transmitter is empty, which comes at once if it is; or no longer does.
+    /// Enables or disables the interrupt for an empty transmitter, which comes at once if it is empty.
     fn set_transmit_interrupt(&mut self, on: bool) {
         if let Some(uart) = &mut self.uart {
             if on { uart.enable_interrupts(IER::THR_EMPTY) } else { uart.disable_interrupts(IER::THR_EMPTY) }
         }
     }
 
-    /// Whether the port has asked for an interrupt. That it is empty it asks once.
+    /// Whether the port has requested an interrupt. It requests the one for an empty transmitter once.
     fn take_pending(&mut self) -> bool {
         self.uart.as_mut().is_some_and(|uart| uart.isr().has_pending_interrupt())
     }
@@ -140,7 +140,7 @@ impl Serial {
         self.uart.as_mut()?.try_receive_byte().ok()
     }
 
-    /// Sends what waits for a load to fill.
+    /// Sends the bytes of an incomplete load.
     pub(crate) fn flush(&mut self) {
         if let Some(uart) = &mut self.uart {
             self.transmitter.flush(uart);
@@ -148,7 +148,7 @@ impl Serial {
     }
 
     /// Waits until the last byte has left the port, but no longer than `most` nanoseconds: a reader may have stopped.
-    /// Not at all if the line takes nothing.
+    /// Does not wait if the line is stuck.
     pub(crate) fn drain(&mut self, most: u64) {
         self.flush();
         if self.transmitter.is_stuck() {
@@ -166,13 +166,13 @@ impl Serial {
         self.transmitter.dropped()
     }
 
-    /// Whether the line takes nothing, so that nothing waits for it.
+    /// Whether the line is stuck, so that nothing waits for it.
     pub(crate) fn is_stuck(&self) -> bool {
         self.transmitter.is_stuck()
     }
 
-    /// Tries a line that takes nothing again. Returns how many lines were lost meanwhile: the caller reports that and
-    /// calls [`Serial::reported`].
+    /// Tries a stuck line again. Returns how many lines were lost meanwhile: the caller reports that and calls
+    /// [`Serial::reported`].
     pub(crate) fn resume(&mut self) -> Option<u64> {
         self.transmitter.resume(self.uart.as_mut()?)
     }
@@ -183,10 +183,10 @@ impl Serial {
     }
 }
 
-/// How a port is set: to a speed, or to that which it has.
+/// The configuration of a port: a speed, or its present one.
 fn config(speed: Option<u32>, ports: &Ports) -> Config {
     let at = |speed| Config { baud_rate: BaudRate::from_integer(speed), ..Config::DEFAULT };
-    // With a clock that makes this speed of the divisor.
+    // With a clock that yields this speed for the divisor.
     let frequency = || CLK_FREQUENCY_HZ.checked_mul(ports.divisor().into()).filter(|&frequency| frequency > 0);
     match speed {
         Some(speed) => at(speed),
@@ -198,7 +198,7 @@ impl fmt::Write for Serial {
     /// Sends text, with a carriage return before each line feed, as terminals want it. Its end may wait for
     /// [`Serial::flush`].
     ///
-    /// Byte by byte: of a string instruction's bytes, which leave a virtual machine all at once, some VMMs drop all.
+    /// Byte by byte: some VMMs drop all bytes of a string instruction, which exits the guest once for all of them.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if let Some(uart) = &mut self.uart {
             self.transmitter.write(text, uart);

@@ -14,7 +14,7 @@ const TRANSMIT: u64 = 100_000_000;
 const LOOP: u64 = 100_000_000;
 /// The byte sent to itself.
 const PROBE: u8 = 0xA5;
-/// What reads where nothing is.
+/// What an absent port reads as.
 const NOTHING: u8 = 0xFF;
 
 /// The eight ports of a UART.
@@ -22,12 +22,12 @@ const NOTHING: u8 = 0xFF;
 pub(crate) struct Ports {
     base: u16,
     /// From this time on the transmitter is reported as empty. The UART crate waits for that without a bound during
-    /// set-up, and with a host that does not read it might never become empty.
+    /// set-up, and if the host does not read it may never become empty.
     hurried: Cell<Option<u64>>,
 }
 
 impl Ports {
-    /// The ports from `base` on; `None` if that is too close to the last port.
+    /// The ports from `base` on; `None` if fewer than eight are left.
     ///
     /// # Safety
     /// There is a UART or nothing, and no other code drives it.
@@ -124,7 +124,7 @@ impl Ports {
 
 impl Backend for Ports {
     unsafe fn read(&mut self, offset: u8) -> u8 {
-        // SAFETY: a UART or nothing is there, by the word of this value's maker.
+        // SAFETY: a UART or nothing is there, as promised to `new`.
         let value = unsafe { self.port(offset.into()).read() };
         if usize::from(offset) != offsets::LSR {
             return value;
@@ -139,8 +139,8 @@ impl Backend for Ports {
     }
 }
 
-/// The line status, of which `value` was read. From a port that is gone, as that of a card may be, bytes would come
-/// without end; no UART without parity reads like that. Once it is late the transmitter counts as empty.
+/// The line status, read as `value`. A port that is gone, such as a removed card's, would deliver bytes endlessly; no
+/// UART without parity reads like that. After the time limit the transmitter counts as empty.
 const fn line_status(value: u8, is_late: bool) -> u8 {
     let value = if value == NOTHING { value & !LSR::DATA_READY.bits() } else { value };
     if is_late { value | LSR::TRANSMITTER_EMPTY.bits() } else { value }

@@ -1,16 +1,16 @@
 //! Sending on a line that may stop taking bytes; without I/O.
 //!
-//! Bytes are collected into loads of as many as a 16550 queues, since asking whether the line takes more costs as much
-//! as a byte.
+//! Bytes are collected into loads of the size of a 16550's FIFO, since reading the line status costs as much as sending
+//! a byte.
 //!
 //! A host may stop reading at any moment, for a while or permanently. The main loop must not wait for it, so waits draw
 //! on an allowance. Each byte that the line takes earns more than a line at full speed needs, so that such a line loses
 //! nothing; elapsed time earns a little. Once the allowance is used up the line is *stuck*: output is dropped, its
 //! lines are counted, and the line is probed now and then. Only a probe that the line accepts ends that state.
 
-/// Where bytes go, and the time.
+/// The output and the clock.
 pub(crate) trait Line {
-    /// Takes as many bytes as there is room for, and returns how many.
+    /// Accepts as many bytes as there is room for, and returns how many.
     fn take(&mut self, bytes: &[u8]) -> usize;
     /// Nanoseconds since some moment.
     fn now(&self) -> u64;
@@ -18,7 +18,7 @@ pub(crate) trait Line {
 
 /// The total wait after which the line counts as stuck: 300 ms.
 const MOST: u64 = 300_000_000;
-/// What each byte taken earns: twice the time that it needs at 115200 baud.
+/// What each accepted byte earns: twice the time that it needs at 115200 baud.
 const BYTE: u64 = 174_000;
 /// The fraction of elapsed time that is earned.
 const SHARE: u64 = 16;
@@ -28,7 +28,7 @@ const GAP: u64 = 1_000_000;
 /// The shortest time between two probes of a stuck line: 10 ms.
 const PROBE: u64 = 10_000_000;
 
-/// Bytes of a load: the queue of a 16550.
+/// Bytes of a load: the FIFO of a 16550.
 const LOAD: usize = 16;
 
 /// The sending half of a port.

@@ -2,20 +2,20 @@
 
 use super::steps::RACES;
 use super::{AVAIL, INDIRECT, NEXT, USED, WRITE, clause, with};
-use crate::check::{Check, Clause, Verdict};
+use crate::check::{Check, Clause, Verdict, skip_unless};
 use crate::device::{Attacker, Role, TABLE};
 use ballonet::virtio::spec::{Descriptor, Features};
 
 const WITHOUT: Clause = clause("2.7.5.3.1", "INDIRECT must not be set without INDIRECT_DESC");
 const NESTED: Clause = clause("2.7.5.3.1", "INDIRECT must not be set in a table");
 const WITH_NEXT: Clause = clause("2.7.5.3.1", "INDIRECT and NEXT must not be set together");
-const WITH_WRITE: Clause = clause("2.7.5.3", "a descriptor that names a table is readable");
+const WITH_WRITE: Clause = clause("2.7.5.3", "a descriptor that points to a table is readable");
 const LENGTH: Clause = clause("2.7.5.3", "a table's length is a multiple of 16, and not 0");
-const LONG: Clause = clause("2.7.5.3.1", "a chain must not be longer than the queue, in a table either");
-const MEMORY: Clause = clause("2.7.5.3", "a table is memory of the driver's");
+const LONG: Clause = clause("2.7.5.3.1", "a chain must not be longer than the queue, not even in a table");
+const MEMORY: Clause = clause("2.7.5.3", "a table is the driver's memory");
 const LOOP: Clause = clause("2.7.5.2", "a chain must not loop");
-const NEXT_RANGE: Clause = clause("2.7.5.3", "next names an entry of the table");
-const CHANGED: Clause = clause("3.3.1", "what is in flight must not be changed");
+const NEXT_RANGE: Clause = clause("2.7.5.3", "next must be the index of an entry of the table");
+const CHANGED: Clause = clause("3.3.1", "descriptors and entries in flight must not be changed");
 const ENTRY: Clause = clause("2.7.5.3", "entries of a table have address, length and defined flags");
 const PACKED_FLAGS: Clause = clause("2.8.19", "in a packed ring's table only WRITE may be set");
 
@@ -50,7 +50,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
         a.descriptor(1, part, 0, 1)?;
         a.send(table, INDIRECT | NEXT)
     };
-    "with-next-to-nothing", WITH_NEXT, "a descriptor has INDIRECT and NEXT, and nothing follows", |a| {
+    "with-next-to-nothing", WITH_NEXT, "a descriptor has INDIRECT and NEXT, but no next", |a| {
         let table = filled(a, 1);
         a.send(table, INDIRECT | NEXT)
     };
@@ -90,18 +90,33 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
     };
     "at-0", MEMORY, "a table is at address 0", |a| placed(a, 0);
     "beyond-ram", MEMORY, "a table is beyond the end of memory", |a| placed(a, 1 << 50);
-    "past-2-to-the-64", MEMORY, "a table passes the end of 64 bits", |a| placed(a, !0xf);
-    "at-all-ones", MEMORY, "a table is at the last byte of 64 bits", |a| placed(a, u64::MAX);
+    "across-the-end-of-ram", MEMORY, "a table begins in the last bytes of memory and passes its end", |a| {
+        a.device.writes_nothing()?;
+        let at = a.device.ends()?.high - 16;
+        placed(a, at)
+    };
+    "across-the-hole", MEMORY, "a table passes the end of the memory below 4 GiB", |a| {
+        a.device.writes_nothing()?;
+        let at = a.device.ends()?.low - 16;
+        placed(a, at)
+    };
+    "at-the-end-of-ram", MEMORY, "a table is at the end of memory", |a| {
+        let at = a.device.ends()?.high;
+        placed(a, at)
+    };
+    "past-2-to-the-64", MEMORY, "a table passes the end of the 64-bit space", |a| placed(a, !0xf);
+    "at-all-ones", MEMORY, "a table is at the last byte of the 64-bit space", |a| placed(a, u64::MAX);
     "in-own-registers", MEMORY, "a table is in a BAR of the device", |a| {
-        let at = a.own_registers()?;
+        let at = a.device.own_registers()?;
         placed(a, at)
     };
     "in-the-local-apic", MEMORY, "a table is in the local APIC's page", |a| placed(a, 0xfee0_0000);
-    "is-its-own-ring", MEMORY, "a table is the ring that names it", |a| {
+    "is-its-own-ring", MEMORY, "a table is the ring that points to it", |a| {
         let at = a.ring_of(a.target)?;
         placed(a, at)
     };
     "is-another-ring", MEMORY, "a table is the ring of another queue", |a| {
+        skip_unless!(a.device.has_two_queues(), "the device has one queue for requests");
         let at = a.ring_of(Role::First)?;
         placed(a, at)
     };
@@ -115,7 +130,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
         (0..16).for_each(|place| a.entry(place, (u64::MAX, u32::MAX), u16::MAX, u16::MAX));
         a.send_table(16)
     };
-    "with-undefined-flags", ENTRY, "an entry of a table has all undefined flags", |a| {
+    "with-undefined-flags", ENTRY, "an entry of a table has all undefined flags set", |a| {
         let part = (a.buffer(), 4);
         a.entry(0, part, 0xfff8 & !(AVAIL | USED), 0);
         a.send_table(1)
@@ -206,7 +221,7 @@ fn placed(a: &mut Attacker<'_, '_>, address: u64) -> Verdict {
     a.send((address, 32), INDIRECT)
 }
 
-/// A table of `count` entries that begins again at its end.
+/// A table of `count` entries whose last points to the first.
 fn looped(a: &mut Attacker<'_, '_>, count: u16) -> Verdict {
     let part = (a.buffer(), 4);
     (0..count).for_each(|place| a.entry(place, part, NEXT, (place + 1) % count));
@@ -228,7 +243,7 @@ fn marked(a: &mut Attacker<'_, '_>, flags: u16) -> Verdict {
     a.send_table(4)
 }
 
-/// Kicks lawful tables and changes each at once.
+/// Kicks lawful tables and changes each immediately.
 fn race(a: &mut Attacker<'_, '_>, mut change: impl FnMut(&mut Attacker<'_, '_>, u16)) -> Verdict {
     for place in 0..RACES.min(a.size()?) {
         let table = filled(a, 2);

@@ -1,20 +1,30 @@
-//! Hostile checks: each breaks a rule for drivers, and the device and its VMM have to survive that.
+//! Hostile checks: each breaks a rule for drivers, and the device and its VMM must survive that.
 //!
-//! A device may serve or ignore the breach, refuse the write, return the buffer unused, or set `DEVICE_NEEDS_RESET`. It
-//! must work again after a reset, and must write nowhere it was not told to. No attack names memory of the kernel for
-//! the device to write.
+//! A device may serve or ignore the faulty request, refuse the write, return the buffer unused, or set
+//! `DEVICE_NEEDS_RESET`. It must work again after a reset, and must write only where it was told to. No attack gives
+//! the device the kernel's memory to write to.
 
 pub(super) mod addresses;
-pub(super) mod balloon;
+pub(super) mod blocks;
+pub(super) mod common;
+pub(super) mod fields;
+pub(super) mod frames;
+pub(super) mod header;
+pub(super) mod hints;
 pub(super) mod indirect;
+pub(super) mod mmio;
 pub(super) mod notifications;
 pub(super) mod packed;
-pub(super) mod pci;
+pub(super) mod ports;
+pub(super) mod reports;
 pub(super) mod ring_reset;
 pub(super) mod setup;
 pub(super) mod split;
+pub(super) mod statistics;
 pub(super) mod status;
 mod steps;
+pub(super) mod vectors;
+pub(super) mod window;
 
 use crate::check::{Attack, Check, Clause, Reaction, Severity, Verdict, hostile};
 use crate::device::{Attacker, TestDevice};
@@ -52,7 +62,7 @@ const fn registers(
     hostile(name, clause, asks, Attack::Registers(act))
 }
 
-/// The same check where the specification does not say that the device keeps what it was told first.
+/// The same check as `custom`: the specification does not require the device to keep the first setting.
 const fn custom(check: Check) -> Check {
     Check { severity: Severity::Custom, ..check }
 }

@@ -1,9 +1,10 @@
 //! Notifications of the device.
 
-use super::steps::{FOUND, LIVE, SETTLED, quiet, running};
+use super::steps::{FOUND, LIVE, SETTLED, quiet, running, set};
 use super::{clause, registers, with};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
 use crate::device::{Attacker, Role, Shape, TestDevice};
+use crate::platform::Mapped;
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{Features, Status};
 
@@ -24,7 +25,7 @@ const STORM: u16 = 500;
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
-    registers("hostile-kick-of-an-absent-queue", ENABLED, "the first queue that is not there is notified", |d| {
+    registers("hostile-kick-of-an-absent-queue", ENABLED, "the first queue that does not exist is notified", |d| {
         let count = d.first_absent();
         kicked(d, &[count])
     }),
@@ -32,7 +33,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-kick-of-queue-1024", ENABLED, "queue 1024 is notified", |d| kicked(d, &[1024])),
     registers("hostile-kick-of-queue-32768", ENABLED, "queue 0x8000 is notified", |d| kicked(d, &[0x8000])),
     registers("hostile-kick-of-queue-65535", ENABLED, "queue 0xffff is notified", |d| kicked(d, &[0xffff])),
-    registers("hostile-kick-of-every-queue", ENABLED, "notifications name one queue number after the other", |d| {
+    registers("hostile-kick-of-every-queue", ENABLED, "notifications with all queue numbers are sent in turn", |d| {
         running(d)?;
         (0..STORM).for_each(|step| d.kick_number(0, step.wrapping_mul(131)));
         quiet(d)
@@ -40,10 +41,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-kick-of-a-queue-that-is-off", ENABLED, "a queue that was not enabled is notified", |d| {
         d.negotiate_least()?;
         d.arena.clear();
-        let setup = d.plain();
-        d.enable(0, &setup)?;
-        d.set_status(LIVE);
-        (1..5).for_each(|queue| d.kick_number(queue, queue));
+        let (setup, wanted) = (d.plain(), d.wanted_queues());
+        d.enable(wanted[0], &setup)?;
+        set(d, LIVE);
+        (0..5).filter(|queue| *queue != wanted[0]).for_each(|queue| d.kick_number(queue, queue));
         quiet(d)
     }),
     registers(
@@ -59,49 +60,46 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         },
     ),
     registers("hostile-kick-of-8-bits", WIDTH, "a notification has 8 bits", |d| {
-        at_doorbell(d, |d, offset| d.modern_registers().notify.write8(offset, 0))
+        at_doorbell(d, |notify, offset| notify.write8(offset, 0))
     }),
     registers("hostile-kick-of-8-bits-at-an-odd-place", WIDTH, "a notification has 8 bits at an odd offset", |d| {
-        at_doorbell(d, |d, offset| d.modern_registers().notify.write8(offset + 1, 0))
+        at_doorbell(d, |notify, offset| notify.write8(offset + 1, 0))
     }),
     registers("hostile-kick-of-32-bits", WIDTH, "a notification has 32 bits", |d| {
-        at_doorbell(d, |d, offset| d.modern_registers().notify.write32(offset, 0xffff_0000))
+        at_doorbell(d, |notify, offset| notify.write32(offset, 0xffff_0000))
     }),
     registers("hostile-kick-of-64-bits", WIDTH, "a notification has 64 bits", |d| {
-        skip_unless!(
-            d.modern_registers().notify.len() >= 8,
-            "there are {} bytes of doorbells",
-            d.modern_registers().notify.len()
-        );
-        at_doorbell(d, |d, _| d.modern_registers().notify.write64(0, 0xffff_ffff_0000_0000))
+        let length = d.modern()?.notify.len();
+        skip_unless!(length >= 8, "there are {length} bytes of doorbells");
+        at_doorbell(d, |notify, _| notify.write64(0, 0xffff_ffff_0000_0000))
     }),
-    registers("hostile-kick-in-all-places", PLACE, "every place of the notification structure is written", |d| {
+    registers("hostile-kick-in-all-places", PLACE, "every offset of the notification structure is written", |d| {
+        d.modern()?;
         running(d)?;
-        let length = d.modern_registers().notify.len().min(0x4000);
-        for offset in (0..length.saturating_sub(1)).step_by(2) {
-            d.modern_registers().notify.write16(offset, 0);
-        }
+        let notify = &mut d.modern()?.notify;
+        let length = notify.len().min(0x4000);
+        (0..length.saturating_sub(1)).step_by(2).for_each(|offset| notify.write16(offset, 0));
         quiet(d)
     }),
     registers(
         "hostile-kick-at-the-last-place",
         PLACE,
-        "the last place of the notification structure is written",
+        "the last offset of the notification structure is written",
         |d| {
+            d.modern()?;
             running(d)?;
-            let last = (d.modern_registers().notify.len() - 2) & !1;
-            (0..3).for_each(|queue| d.modern_registers().notify.write16(last, queue));
+            let notify = &mut d.modern()?.notify;
+            let last = (notify.len() - 2) & !1;
+            (0..3).for_each(|queue| notify.write16(last, queue));
             quiet(d)
         },
     ),
     registers("hostile-doorbells-are-read", WRITE_ONLY, "the notification structure is read in all widths", |d| {
+        d.modern()?;
         running(d)?;
-        let length = d.modern_registers().notify.len().min(0x1000) & !3;
-        for offset in (0..length).step_by(4) {
-            d.modern_registers().notify.read32(offset);
-            d.modern_registers().notify.read16(offset);
-            d.modern_registers().notify.read8(offset);
-        }
+        let notify = &d.modern()?.notify;
+        let length = notify.len().min(0x1000) & !3;
+        (0..length).step_by(4).for_each(|offset| TestDevice::read_every_width(notify, offset));
         quiet(d)
     }),
     registers("hostile-kick-before-acknowledge", EARLY, "queues are notified right after a reset", |d| {
@@ -117,36 +115,33 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-kick-before-driver-ok", EARLY, "queues with requests are notified before DRIVER_OK", |d| {
         let setup = d.plain();
         d.prepare(&setup)?;
-        d.post(Role::First, 0..8, &Shape::PLAIN)?;
-        d.publish(Role::First)?;
+        unkicked(d)?;
         storm(d);
         d.go()?;
         quiet(d)
     }),
     registers("hostile-kick-after-reset", RESET, "queues with requests are notified after a reset", |d| {
         running(d)?;
-        d.post(Role::First, 0..8, &Shape::PLAIN)?;
-        d.publish(Role::First)?;
+        unkicked(d)?;
         d.reset()?;
         storm(d);
         quiet(d)
     }),
     registers("hostile-kick-after-failed", FAILED, "queues with requests are notified after FAILED", |d| {
         running(d)?;
-        d.post(Role::First, 0..8, &Shape::PLAIN)?;
-        d.publish(Role::First)?;
-        d.set_status(LIVE | Status::FAILED);
+        unkicked(d)?;
+        set(d, LIVE | Status::FAILED);
         storm(d);
         quiet(d)
     }),
     registers(
         "hostile-kicks-storm-for-nothing",
         ENABLED,
-        "hundreds of notifications follow each other for nothing",
+        "hundreds of notifications are sent without new buffers",
         |d| {
             running(d)?;
             storm(d);
-            d.exchange(8, &Shape::PLAIN)?;
+            d.warm_up()?;
             quiet(d)
         },
     ),
@@ -155,7 +150,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         for frame in 8..12 {
             d.post(Role::First, frame..frame + 1, &Shape::PLAIN)?;
             d.publish(Role::First)?;
-            (0..100).for_each(|_| d.kick_number(0, 0));
+            let queue = d.number(Role::First)?;
+            (0..100).for_each(|_| d.kick_number(queue, queue));
         }
         quiet(d)
     }),
@@ -167,10 +163,9 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             for _ in 0..10 {
                 let setup = d.plain();
                 d.prepare(&setup)?;
-                d.post(Role::First, 0..8, &Shape::PLAIN)?;
-                d.publish(Role::First)?;
+                unkicked(d)?;
                 for status in [SETTLED, LIVE, LIVE | Status::FAILED, Status::empty(), FOUND] {
-                    d.set_status(status);
+                    set(d, status);
                     (0..10).for_each(|_| d.kick_number(0, 0));
                 }
             }
@@ -221,26 +216,31 @@ fn storm(d: &mut TestDevice<'_>) {
     }
 }
 
-/// Does something at the doorbell of queue 0, which has a request.
-fn at_doorbell(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>, usize)) -> Verdict<Reaction> {
+/// Publishes a request without a kick.
+fn unkicked(d: &mut TestDevice<'_>) -> Verdict {
+    d.post(Role::First, 0..8, &Shape::PLAIN)?;
+    d.publish(Role::First).map(drop)
+}
+
+/// Does something at the doorbell of a queue that has a request.
+fn at_doorbell(d: &mut TestDevice<'_>, act: impl FnOnce(&mut Mapped, usize)) -> Verdict<Reaction> {
+    d.modern()?;
     running(d)?;
     d.post(Role::First, 8..16, &Shape::PLAIN)?;
     d.publish(Role::First)?;
-    let (offset, _) = d.doorbell(0)?;
-    skip_unless!(
-        offset + 4 <= d.modern_registers().notify.len() && offset.is_multiple_of(4),
-        "the doorbell is at {offset:#x}"
-    );
-    act(d, offset);
+    let queue = d.number(Role::First)?;
+    let (offset, _) = d.doorbell(queue)?;
+    let notify = &mut d.modern()?.notify;
+    skip_unless!(offset + 4 <= notify.len() && offset.is_multiple_of(4), "the doorbell is at {offset:#x}");
+    act(notify, offset);
     quiet(d)
 }
 
-/// A request whose notification says that the driver is elsewhere.
+/// A request whose notification has a wrong position.
 fn lie(a: &mut Attacker<'_, '_>, progress: u16) -> Verdict {
     a.lawful(0)?;
     a.offer(0)?;
     let queue = a.device.number(a.target)?;
-    let (offset, number) = a.device.doorbell(queue)?;
-    a.device.modern_registers().notify.write32(offset, u32::from(progress) << 16 | u32::from(number));
+    a.device.ring_doorbell(queue, progress)?;
     a.wait()
 }

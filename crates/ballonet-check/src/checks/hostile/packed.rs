@@ -9,15 +9,15 @@ use crate::ring::RawDescriptor;
 use ballonet::virtio::spec::{Features, RING_EVENT_DESCRIPTOR, RING_EVENT_ENABLE};
 
 const WRAP: Clause = clause("2.8.1", "AVAIL equals the driver's wrap counter, and USED differs from it");
-const ORDER: Clause = clause("2.8.1", "descriptors are made available one after the other around the ring");
+const ORDER: Clause = clause("2.8.1", "descriptors are made available in ring order");
 const ID: Clause = clause("2.8.6", "a buffer id is less than the queue size");
-const ID_ONCE: Clause = clause("2.8.6", "a buffer id is used once at a time");
+const ID_ONCE: Clause = clause("2.8.6", "a buffer id must not be in use twice");
 const LONG: Clause = clause("2.8.17", "a list must not be longer than the queue");
 const HEAD_LAST: Clause = clause("2.8.17", "the first descriptor of a list must become available last");
 const ROOM: Clause = clause("2.8.17", "there must be room for a whole list before its first descriptor is available");
 const CHANGED: Clause = clause("2.8.16", "an available descriptor must not be changed");
 const DIRECTION: Clause = clause("2.8.17", "readable descriptors must come before writable ones");
-const READABLE: Clause = clause("5.5.6", "frame numbers are in memory that the device reads");
+const READABLE: Clause = clause("5.5.6", "frame numbers are in device-readable memory");
 const UNDEFINED: Clause = clause("2.8.5", "undefined flags are 0");
 const EVENT_FLAGS: Clause = clause("2.8.10", "event flags are 0, 1 or, with EVENT_IDX, 2");
 const EVENT_PLACE: Clause = clause("2.8.10", "an event offset is less than the queue size");
@@ -46,18 +46,13 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         flagged(a, 1, AVAILABLE | USED)?;
         flagged(a, 0, AVAILABLE | NEXT)
     }),
-    packed(
-        "hostile-packed-wrap-flips-back-and-forth",
-        WRAP,
-        "the wrap bits of a descriptor change all the time",
-        |a| {
-            for flags in [AVAILABLE, USED, 0, AVAILABLE | USED].repeat(4) {
-                flagged(a, 0, flags)?;
-                a.kick()?;
-            }
-            Ok(())
-        },
-    ),
+    packed("hostile-packed-wrap-flips-back-and-forth", WRAP, "the wrap bits of a descriptor flip repeatedly", |a| {
+        for flags in [AVAILABLE, USED, 0, AVAILABLE | USED].repeat(4) {
+            flagged(a, 0, flags)?;
+            a.kick()?;
+        }
+        Ok(())
+    }),
     packed(
         "hostile-packed-second-place-first",
         ORDER,
@@ -124,20 +119,15 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             a.descriptor(1, part, 0, 0)
         },
     ),
-    packed("hostile-packed-head-alone", HEAD_LAST, "the rest of a chain never comes", |a| chained(a, 1)),
-    packed(
-        "hostile-packed-head-alone-again-and-again",
-        HEAD_LAST,
-        "a chain without its rest is kicked all the time",
-        |a| {
-            chained(a, 1)?;
-            (0..RACES).try_for_each(|_| a.kick())
-        },
-    ),
+    packed("hostile-packed-head-alone", HEAD_LAST, "the rest of a chain never becomes available", |a| chained(a, 1)),
+    packed("hostile-packed-head-alone-again-and-again", HEAD_LAST, "an incomplete chain is kicked repeatedly", |a| {
+        chained(a, 1)?;
+        (0..RACES).try_for_each(|_| a.kick())
+    }),
     packed(
         "hostile-packed-chain-over-the-end-with-mixed-wrap",
         WRAP,
-        "a chain over the end of the ring keeps its wrap bits",
+        "a chain keeps its wrap bits across the end of the ring",
         |a| {
             at_the_end(a)?;
             flagged(a, 0, AVAILABLE)?;
@@ -147,7 +137,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     packed(
         "hostile-packed-chain-over-the-end-without-its-rest",
         HEAD_LAST,
-        "a chain over the end of the ring lacks its rest",
+        "the part of a chain behind the end of the ring is missing",
         |a| {
             at_the_end(a)?;
             flagged(a, 3, AVAILABLE | NEXT)
@@ -176,17 +166,22 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             chained(a, 4)
         },
     ),
-    packed("hostile-packed-descriptors-change-in-flight", CHANGED, "descriptors get other lengths in flight", |a| {
+    packed("hostile-packed-descriptors-change-in-flight", CHANGED, "descriptors' lengths change in flight", |a| {
         let at = a.buffer();
         race(a, |a, place| a.descriptor(place, (at, 0xffff_ffff), 0, place))
     }),
     packed("hostile-packed-descriptors-are-freed-in-flight", CHANGED, "descriptors become zeros in flight", |a| {
         race(a, |a, place| a.raw(place, RawDescriptor { address: 0, length: 0, flags: 0, next: 0 }))
     }),
-    packed("hostile-packed-descriptors-are-chained-in-flight", CHANGED, "descriptors get NEXT in flight", |a| {
-        let part = (a.buffer(), 4);
-        race(a, |a, place| a.descriptor(place, part, NEXT, place))
-    }),
+    packed(
+        "hostile-packed-descriptors-are-chained-in-flight",
+        CHANGED,
+        "descriptors get the NEXT flag in flight",
+        |a| {
+            let part = (a.buffer(), 4);
+            race(a, |a, place| a.descriptor(place, part, NEXT, place))
+        },
+    ),
     packed(
         "hostile-packed-writable-between-readable",
         DIRECTION,
@@ -205,14 +200,14 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             a.send_chain(&[(write, WRITE), (read, 0)])
         },
     ),
-    packed("hostile-packed-writable-only", READABLE, "a request has nothing but a writable descriptor", |a| {
+    packed("hostile-packed-writable-only", READABLE, "a request has only a writable descriptor", |a| {
         let at = writable(a)?;
         a.send((at, 64), WRITE)
     }),
-    packed("hostile-packed-undefined-flags", UNDEFINED, "a descriptor has all undefined flags", |a| {
+    packed("hostile-packed-undefined-flags", UNDEFINED, "a descriptor has all undefined flags set", |a| {
         flagged(a, 0, AVAILABLE | 0x7f78)
     }),
-    packed("hostile-packed-all-flags", UNDEFINED, "a descriptor has all flags but USED", |a| flagged(a, 0, !USED)),
+    packed("hostile-packed-all-flags", UNDEFINED, "a descriptor has all flags set but USED", |a| flagged(a, 0, !USED)),
     packed("hostile-packed-ring-of-ones", UNDEFINED, "the ring is all ones", |a| {
         let all = RawDescriptor { address: u64::MAX, length: u32::MAX, flags: u16::MAX, next: u16::MAX };
         (0..a.size()?).try_for_each(|place| a.raw(place, all))
@@ -230,7 +225,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     packed("hostile-packed-event-without-event-index", EVENT_FLAGS, "event flags are 2 without EVENT_IDX", |a| {
         suppressed(a, 0x8000, RING_EVENT_DESCRIPTOR)
     }),
-    packed("hostile-packed-event-offset-without-flags", EVENT_PLACE, "an event offset stands beside flags of 0", |a| {
+    packed("hostile-packed-event-offset-without-flags", EVENT_PLACE, "an event offset is given with flags of 0", |a| {
         suppressed(a, 0x7fff, RING_EVENT_ENABLE)
     }),
     event("hostile-packed-event-offset-is-the-size", EVENT_PLACE, "the event offset is the queue size", |a| {
@@ -281,7 +276,7 @@ fn chained(a: &mut Attacker<'_, '_>, count: u16) -> Verdict {
     (0..count.min(a.size()?)).rev().try_for_each(|place| a.descriptor(place, part, NEXT, 0))
 }
 
-/// A ring of four of which three were used.
+/// A ring of four descriptors, three of them used.
 fn at_the_end(a: &mut Attacker<'_, '_>) -> Verdict {
     a.start(4)?;
     (0..3).rev().try_for_each(|place| named(a, place, place))?;
@@ -289,7 +284,7 @@ fn at_the_end(a: &mut Attacker<'_, '_>) -> Verdict {
     a.wait()
 }
 
-/// A request beside this event suppression structure of the driver's.
+/// A request with this event suppression structure of the driver.
 fn suppressed(a: &mut Attacker<'_, '_>, position: u16, flags: u16) -> Verdict {
     a.device.with_queue(a.target, |queue, arena| queue.overwrite_driver_event(arena, position, flags))?;
     a.lawful(0)

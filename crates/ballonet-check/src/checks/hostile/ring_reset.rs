@@ -1,44 +1,41 @@
 //! Resets of single queues.
 
-use core::mem::offset_of;
-
-use super::steps::{self, BEYOND, LIVE, finish, running_with};
+use super::steps::{self, BEYOND, LIVE, finish, running_with, set, target};
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
 use crate::device::{Role, Shape, StartOptions, TestDevice};
-use ballonet::platform::Registers;
-use ballonet::virtio::spec::{CommonConfig, Features};
+use ballonet::virtio::spec::Features;
 
 const FEATURE: Clause = clause("2.6.1", "a queue is reset only with RING_RESET");
 const DONE: Clause = clause("4.1.4.3.2", "the driver must wait until queue_reset is 0");
 const ONE: Clause = clause("4.1.4.3", "queue_reset is written with 1");
-const SET_UP: Clause = clause("2.6.1.2.2", "a queue that was reset must be set up again as at first");
+const SET_UP: Clause = clause("2.6.1.2.2", "a queue that was reset must be set up again from the start");
 const EXISTS: Clause = clause("4.1.5.1.3", "a queue exists if its queue_size is not 0");
 const ENABLED: Clause = clause("4.1.4.3", "a queue that is reset is enabled");
 const NOTIFIED: Clause = clause("4.1.5.2", "only a queue that is enabled is notified");
-
-/// The queue that is reset.
-const QUEUE: u16 = 1;
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-ring-reset-without-the-feature", FEATURE, "a queue is reset without RING_RESET", |d| {
         needs_register(d)?;
         steps::running(d)?;
-        reset(d, QUEUE, 1);
+        let queue = target(d)?;
+        reset(d, queue, 1)?;
         finish(d)
     }),
     registers("hostile-ring-reset-twice", DONE, "a queue is reset twice at once", |d| {
         running(d)?;
-        reset(d, QUEUE, 1);
-        reset(d, QUEUE, 1);
+        let queue = target(d)?;
+        reset(d, queue, 1)?;
+        reset(d, queue, 1)?;
         finish(d)
     }),
-    registers("hostile-ring-reset-a-hundred-times", DONE, "a queue is reset a hundred times in traffic", |d| {
+    registers("hostile-ring-reset-a-hundred-times", DONE, "a queue is reset a hundred times during traffic", |d| {
         running(d)?;
+        let queue = target(d)?;
         for _ in 0..100 {
-            d.kick_number(QUEUE, QUEUE);
-            reset(d, QUEUE, 1);
+            d.kick_number(queue, queue);
+            reset(d, queue, 1)?;
         }
         finish(d)
     }),
@@ -51,25 +48,29 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             d.post(Role::First, frame..frame + 1, &Shape::PLAIN)?;
         }
         d.publish(Role::First)?;
-        d.kick_number(0, 0);
-        reset(d, 0, 1);
-        d.kick_number(0, 0);
+        d.kick(Role::First)?;
+        let queue = d.number(Role::First)?;
+        reset(d, queue, 1)?;
+        d.kick_number(queue, queue);
         finish(d)
     }),
     registers("hostile-ring-reset-beside-requests", DONE, "a queue is reset while another has requests", |d| {
+        skip_unless!(d.has_two_queues(), "the device has one queue for requests");
         running(d)?;
+        let queue = target(d)?;
         for frame in 8..16 {
             d.post(Role::First, frame..frame + 1, &Shape::PLAIN)?;
             d.publish(Role::First)?;
-            d.kick_number(0, 0);
-            reset(d, QUEUE, 1);
+            d.kick(Role::First)?;
+            reset(d, queue, 1)?;
         }
         finish(d)
     }),
     registers("hostile-ring-reset-and-kicks", NOTIFIED, "a queue that was reset is notified", |d| {
         running(d)?;
-        reset(d, QUEUE, 1);
-        (0..50).for_each(|_| d.kick_number(QUEUE, QUEUE));
+        let queue = target(d)?;
+        reset(d, queue, 1)?;
+        (0..50).for_each(|_| d.kick_number(queue, queue));
         finish(d)
     }),
     registers(
@@ -78,8 +79,9 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         "a queue that was reset is enabled without addresses",
         |d| {
             running(d)?;
-            reset(d, QUEUE, 1);
-            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
+            let queue = target(d)?;
+            reset(d, queue, 1)?;
+            d.write_enable(1)?;
             finish(d)
         },
     ),
@@ -89,11 +91,12 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         "a queue that was reset is enabled with twice its maximum",
         |d| {
             running(d)?;
-            reset(d, QUEUE, 1);
-            let most = d.sizes[usize::from(QUEUE)];
-            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), 2 * most);
+            let queue = target(d)?;
+            reset(d, queue, 1)?;
+            let most = d.sizes[usize::from(queue)];
+            d.write_size(most.saturating_mul(2))?;
             d.allow_all();
-            enable_beyond(d);
+            enable_beyond(d)?;
             finish(d)
         },
     ),
@@ -103,42 +106,46 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         "a queue that was reset is enabled beyond memory",
         |d| {
             running(d)?;
-            reset(d, QUEUE, 1);
-            enable_beyond(d);
+            let queue = target(d)?;
+            reset(d, queue, 1)?;
+            enable_beyond(d)?;
             finish(d)
         },
     ),
     registers("hostile-ring-reset-and-enabled-at-once", DONE, "a queue is enabled before its reset is done", |d| {
         running(d)?;
+        let queue = target(d)?;
         let setup = with_feature(d)?;
-        d.select(QUEUE);
-        d.modern_registers().common.write16(offset_of!(CommonConfig, queue_reset), 1);
-        d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
-        d.modern_registers().common.write16(offset_of!(CommonConfig, queue_reset), 1);
-        d.enable(QUEUE, &setup)?;
+        d.select(queue);
+        d.write_queue_reset(1)?;
+        d.write_enable(1)?;
+        d.write_queue_reset(1)?;
+        d.enable(queue, &setup)?;
         finish(d)
     }),
     registers("hostile-ring-reset-before-driver-ok", ENABLED, "an enabled queue is reset before DRIVER_OK", |d| {
-        let setup = with_feature(d)?;
+        let (setup, queue) = (with_feature(d)?, target(d)?);
         d.prepare(&setup)?;
-        reset(d, QUEUE, 1);
-        d.set_status(LIVE);
+        reset(d, queue, 1)?;
+        set(d, LIVE);
         finish(d)
     }),
     registers("hostile-ring-reset-of-a-queue-that-is-off", ENABLED, "a queue that was never enabled is reset", |d| {
-        let setup = with_feature(d)?;
+        let (setup, queue) = (with_feature(d)?, target(d)?);
         d.negotiate(setup.features)?;
         d.arena.clear();
-        d.enable(0, &setup)?;
-        reset(d, QUEUE, 1);
-        d.set_status(LIVE);
-        reset(d, QUEUE, 1);
+        for other in d.wanted_queues().into_iter().filter(|other| *other != queue) {
+            d.enable(other, &setup)?;
+        }
+        reset(d, queue, 1)?;
+        set(d, LIVE);
+        reset(d, queue, 1)?;
         finish(d)
     }),
     registers("hostile-ring-reset-of-an-absent-queue", EXISTS, "queues that do not exist are reset", |d| {
         running(d)?;
         for queue in [d.first_absent(), 63, 1023, 1024, 0x8000, 0xffff] {
-            reset(d, queue, 1);
+            reset(d, queue, 1)?;
         }
         finish(d)
     }),
@@ -146,12 +153,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
 
 /// Skips the check of a device without the register.
 fn needs_register(d: &mut TestDevice<'_>) -> Verdict {
-    let length = d.modern_registers().common.len();
-    skip_unless!(length >= offset_of!(CommonConfig, queue_reset) + 2, "there is no queue_reset");
-    Ok(())
+    d.queue_reset().map(drop)
 }
 
-/// What a device with `RING_RESET` is started with; skips the check of another.
+/// The start options with `RING_RESET`; skips the check if it is not offered.
 fn with_feature(d: &mut TestDevice<'_>) -> Verdict<StartOptions> {
     skip_unless!(d.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
     needs_register(d)?;
@@ -165,18 +170,19 @@ fn running(d: &mut TestDevice<'_>) -> Verdict {
 }
 
 /// Writes `queue_reset` and does not wait.
-fn reset(d: &mut TestDevice<'_>, queue: u16, value: u16) {
+fn reset(d: &mut TestDevice<'_>, queue: u16, value: u16) -> Verdict {
     d.select(queue);
-    d.modern_registers().common.write16(offset_of!(CommonConfig, queue_reset), value);
+    d.write_queue_reset(value)
 }
 
 fn written(d: &mut TestDevice<'_>, value: u16) -> Verdict<Reaction> {
     running(d)?;
-    reset(d, QUEUE, value);
+    let queue = target(d)?;
+    reset(d, queue, value)?;
     finish(d)
 }
 
-fn enable_beyond(d: &mut TestDevice<'_>) {
-    d.modern_registers().write_addresses([BEYOND; 3]);
-    d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
+fn enable_beyond(d: &mut TestDevice<'_>) -> Verdict {
+    d.write_parts([BEYOND; 3])?;
+    d.write_enable(1)
 }

@@ -8,18 +8,18 @@ use crate::ring::RingField;
 use ballonet::virtio::spec::Features;
 
 const LOOP: Clause = clause("2.7.5.2", "a chain must not loop");
-const NEXT_RANGE: Clause = clause("2.7.5", "next names a descriptor of the table");
-const HEAD_RANGE: Clause = clause("2.7.6", "an available entry names a descriptor of the table");
-const ONCE: Clause = clause("2.7.6", "a descriptor is made available once until it is used");
-const AHEAD: Clause = clause("2.7.6", "no more buffers are available than the queue has entries");
+const NEXT_RANGE: Clause = clause("2.7.5", "next must be the index of a descriptor of the table");
+const HEAD_RANGE: Clause = clause("2.7.6", "an available entry must be the index of a descriptor of the table");
+const ONCE: Clause = clause("2.7.6", "a descriptor must not be made available again before it is used");
+const AHEAD: Clause = clause("2.7.6", "at most as many buffers are available as the queue has entries");
 const BACK: Clause = clause("2.7.6.1", "the available index must not decrease");
 const FLAGS: Clause = clause("2.7.7.1", "without EVENT_IDX the available flags must be 0 or 1");
 const FLAGS_EVENT: Clause = clause("2.7.7.1", "with EVENT_IDX the available flags must be 0");
-const EVENT: Clause = clause("2.7.7", "used_event is an index that the used ring comes to");
+const EVENT: Clause = clause("2.7.7", "used_event is an index that the used ring will reach");
 const USED: Clause = clause("2.7.8", "only the device writes the used ring");
-const IN_FLIGHT: Clause = clause("3.3.1", "what is in flight must not be changed");
+const IN_FLIGHT: Clause = clause("3.3.1", "descriptors and entries in flight must not be changed");
 const DIRECTION: Clause = clause("2.7.4.2", "readable descriptors must come before writable ones");
-const READABLE: Clause = clause("5.5.6", "frame numbers are in memory that the device reads");
+const READABLE: Clause = clause("5.5.6", "frame numbers are in device-readable memory");
 const UNDEFINED: Clause = clause("2.7.5", "flags other than NEXT, WRITE and INDIRECT are 0");
 
 /// The checks, in the order in which they run.
@@ -30,11 +30,11 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         a.offer(0)
     }),
     split("hostile-split-loop-of-two", LOOP, "two descriptors name each other as the next", |a| looped(a, 2, 0)),
-    split("hostile-split-loop-over-all", LOOP, "a chain goes through the whole table and begins again", |a| {
+    split("hostile-split-loop-over-all", LOOP, "a chain runs through the whole table and back to its head", |a| {
         let size = a.size()?;
         looped(a, size, 0)
     }),
-    split("hostile-split-loop-behind-the-head", LOOP, "a chain loops without its head", |a| looped(a, 4, 2)),
+    split("hostile-split-loop-behind-the-head", LOOP, "a chain loops behind its head", |a| looped(a, 4, 2)),
     split("hostile-split-loop-of-empty", LOOP, "a chain of empty descriptors loops", |a| {
         let at = a.buffer();
         a.descriptor(0, (at, 0), NEXT, 1)?;
@@ -113,10 +113,15 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         a.send_chain(&[(part, 0), (part, 0), (part, 0)])?;
         a.offer(1)
     }),
-    split("hostile-split-index-jumps-by-one-too-many", AHEAD, "the available index is the size and 1 ahead", |a| {
-        let size = a.size()?;
-        index(a, size + 1)
-    }),
+    split(
+        "hostile-split-index-jumps-by-one-too-many",
+        AHEAD,
+        "the available index is one more than the queue size ahead",
+        |a| {
+            let size = a.size()?;
+            index(a, size + 1)
+        },
+    ),
     split("hostile-split-index-jumps-by-32768", AHEAD, "the available index is 0x8000 ahead", |a| index(a, 0x8000)),
     split("hostile-split-index-jumps-by-65535", AHEAD, "the available index is 0xffff ahead", |a| index(a, 0xffff)),
     split(
@@ -182,21 +187,27 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         event(a, 0x8000)
     }),
     with(Features::EVENT_IDX, "hostile-split-used-event-behind", EVENT, "used_event is 0xfffe", |a| event(a, 0xfffe)),
-    with(Features::EVENT_IDX, "hostile-split-used-event-changes", EVENT, "used_event changes at every request", |a| {
-        for value in (0..RACES).map(|step| step.wrapping_mul(0x1357)) {
-            event(a, value)?;
-            a.kick()?;
-        }
-        Ok(())
-    }),
+    with(
+        Features::EVENT_IDX,
+        "hostile-split-used-event-changes",
+        EVENT,
+        "used_event changes with every request",
+        |a| {
+            for value in (0..RACES).map(|step| step.wrapping_mul(0x1357)) {
+                event(a, value)?;
+                a.kick()?;
+            }
+            Ok(())
+        },
+    ),
     split("hostile-split-used-index-is-overwritten", USED, "the driver overwrites the used index", |a| {
         device_half(a, RingField::UsedIndex, 0x1234)
     }),
     split("hostile-split-used-index-is-cleared", USED, "the driver clears the used index after requests", |a| {
         served(a, 3)?;
         a.overwrite(RingField::UsedIndex, 0)?;
-        a.lawful(8)?;
-        a.offer(8)
+        a.lawful(4)?;
+        a.offer(4)
     }),
     split("hostile-split-used-flags-are-overwritten", USED, "the driver overwrites the used flags", |a| {
         device_half(a, RingField::UsedFlags, 0xffff)
@@ -208,7 +219,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         "the driver overwrites avail_event",
         |a| device_half(a, RingField::AvailableEvent, 0x8000),
     ),
-    split("hostile-split-descriptors-change-in-flight", IN_FLIGHT, "descriptors get other lengths in flight", |a| {
+    split("hostile-split-descriptors-change-in-flight", IN_FLIGHT, "descriptors' lengths change in flight", |a| {
         let at = a.buffer();
         race(a, |a, place| a.descriptor(place, (at, 0xffff_ffff), 0, 0))
     }),
@@ -239,15 +250,15 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let (read, write) = (((a.buffer(), 4), 0), ((writable(a)?, 64), WRITE));
         a.send_chain(&[read, write].repeat(8))
     }),
-    split("hostile-split-writable-only", READABLE, "a request has nothing but a writable descriptor", |a| {
+    split("hostile-split-writable-only", READABLE, "a request has only a writable descriptor", |a| {
         let at = writable(a)?;
         a.send((at, 64), WRITE)
     }),
-    split("hostile-split-undefined-flags", UNDEFINED, "a descriptor has all undefined flags", |a| {
+    split("hostile-split-undefined-flags", UNDEFINED, "a descriptor has all undefined flags set", |a| {
         let part = (a.buffer(), 4);
         a.send(part, 0xfff8)
     }),
-    split("hostile-split-all-flags", UNDEFINED, "a descriptor has all flags, defined or not", |a| {
+    split("hostile-split-all-flags", UNDEFINED, "a descriptor has all flags set, defined or not", |a| {
         let part = (a.buffer(), 16);
         a.send(part, 0xffff)
     }),
@@ -259,7 +270,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     split(
         "hostile-split-available-ring-of-ones",
         HEAD_RANGE,
-        "the available ring is all ones, index and flags too",
+        "the available ring is all ones, including index and flags",
         |a| {
             let size = a.size()?;
             (0..size).try_for_each(|entry| a.overwrite(RingField::AvailableEntry(entry), 0xffff))?;
@@ -278,7 +289,7 @@ fn looped(a: &mut Attacker<'_, '_>, count: u16, back: u16) -> Verdict {
     a.offer(0)
 }
 
-/// A chain whose first descriptor names this one.
+/// A chain whose first descriptor has this `next`.
 fn next(a: &mut Attacker<'_, '_>, next: u16) -> Verdict {
     let part = (a.buffer(), 4);
     a.descriptor(0, part, NEXT, next)?;
@@ -289,7 +300,7 @@ fn index(a: &mut Attacker<'_, '_>, value: u16) -> Verdict {
     a.overwrite(RingField::AvailableIndex, value)
 }
 
-/// Lawful requests, which the device has time to serve.
+/// Lawful requests, with time for the device to serve them.
 fn served(a: &mut Attacker<'_, '_>, count: u16) -> Verdict {
     for place in 0..count {
         a.lawful(place)?;
@@ -306,7 +317,7 @@ fn event(a: &mut Attacker<'_, '_>, value: u16) -> Verdict {
     a.offer(0)
 }
 
-/// Overwrites a field of the device's, and goes on with lawful requests.
+/// Overwrites a field of the device, and continues with lawful requests.
 fn device_half(a: &mut Attacker<'_, '_>, field: RingField, value: u16) -> Verdict {
     a.overwrite(field, value)?;
     served(a, 2)?;

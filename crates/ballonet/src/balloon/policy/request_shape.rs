@@ -20,7 +20,7 @@ impl RequestShape {
     pub const DESCRIPTORS_MAX: u16 = 64;
 
     /// Two full descriptors: all the frames of a region of 2 MiB.
-    pub const REGION: Self = Self { frames: Self::FRAMES_MAX, descriptors: 2 };
+    pub(crate) const REGION: Self = Self { frames: Self::FRAMES_MAX, descriptors: 2 };
 
     /// Up to `descriptors` of `frames` frame numbers each; `None` if either is 0 or above its maximum.
     pub const fn new(frames: u16, descriptors: u16) -> Option<Self> {

@@ -103,6 +103,15 @@ fn vector(number: u16) -> MsixVector {
 
 const MESSAGE: MsiMessage = MsiMessage { address: 0x1_FEE0_1000, data: 0x41 };
 
+fn message(table: &MsixTable<FakeRegisters>, vector: MsixVector) -> MsiMessage {
+    let [low, high, data, _] = table.read_entry(vector);
+    MsiMessage { address: u64::from(high) << 32 | u64::from(low), data }
+}
+
+fn is_masked(table: &MsixTable<FakeRegisters>, vector: MsixVector) -> bool {
+    table.read_entry(vector)[3] & ENTRY_MASK != 0
+}
+
 #[test]
 fn a_function_without_the_capability_has_no_msix() {
     let (_config, _, found) = find(FakeFunction::new(0x1AF4, 0x1045, 0));
@@ -159,7 +168,7 @@ fn enabling_masks_the_function_and_all_entries_and_turns_intx_off() {
     *registers.word(0x1C) = 0xAB00_0000;
     let table = msix.enable(&mut config, registers, FakeRegisters::new(8)).unwrap();
     assert_eq!(config.read16(bdf, 0x42), 0xC002);
-    assert!(table.vectors().all(|vector| table.is_masked(vector).unwrap()));
+    assert!(table.vectors().all(|vector| is_masked(&table, vector)));
     assert_eq!(table.table.read32(0x1C), 0xAB00_0001, "reserved bits are kept");
     assert!(config.read16(bdf, 4) & Command::INTX_DISABLE.bits() != 0);
     let _ = table.disable(&mut config);
@@ -170,15 +179,15 @@ fn an_entry_is_programmed_while_masked_and_then_unmasked() {
     let (mut config, bdf, msix) = three();
     let mut table = msix.enable(&mut config, FakeRegisters::table(3), FakeRegisters::new(8)).unwrap();
     table.program(vector(2), MESSAGE).unwrap();
-    assert_eq!(table.message(vector(2)), Ok(MESSAGE));
-    assert_eq!(table.is_masked(vector(2)), Ok(true));
+    assert_eq!(message(&table, vector(2)), MESSAGE);
+    assert!(is_masked(&table, vector(2)));
     table.unmask(vector(2)).unwrap();
     table.set_function_mask(&mut config, false);
     assert_eq!(config.read16(bdf, 0x42), 0x8002);
-    assert_eq!([0, 1, 2].map(|number| table.is_masked(vector(number)).unwrap()), [true, true, false]);
+    assert_eq!([0, 1, 2].map(|number| is_masked(&table, vector(number))), [true, true, false]);
     // The fake panics if this does not mask first.
     table.program(vector(2), MsiMessage { data: 0x42, ..MESSAGE }).unwrap();
-    assert_eq!(table.is_masked(vector(2)), Ok(true));
+    assert!(is_masked(&table, vector(2)));
     table.set_function_mask(&mut config, true);
     assert_eq!(config.read16(bdf, 0x42), 0xC002);
     let _ = table.disable(&mut config);
@@ -217,7 +226,6 @@ fn entries_beyond_the_table_are_refused() {
     let refused = MsixError::NoEntry { vector: vector(3), entries: 3 };
     assert_eq!(table.program(vector(3), MESSAGE), Err(refused));
     assert_eq!(table.unmask(vector(3)), Err(refused));
-    assert_eq!(table.mask(vector(3)), Err(refused));
     assert_eq!(table.is_pending(vector(3)), Err(refused));
     let _ = table.disable(&mut config);
 }
@@ -230,7 +238,7 @@ fn the_last_entry_of_the_largest_table_works() {
     let mut table = found.unwrap().unwrap().enable(&mut config, FakeRegisters::table(0x800), pending).unwrap();
     table.program(vector(0x7FF), MESSAGE).unwrap();
     table.unmask(vector(0x7FF)).unwrap();
-    assert_eq!(table.message(vector(0x7FF)), Ok(MESSAGE));
+    assert_eq!(message(&table, vector(0x7FF)), MESSAGE);
     assert_eq!(table.is_pending(vector(0x7FF)), Ok(true));
     assert_eq!(table.is_pending(vector(0x7FE)), Ok(false));
     let _ = table.disable(&mut config);

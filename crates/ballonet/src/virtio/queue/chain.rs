@@ -2,6 +2,10 @@
 
 use crate::virtio::spec::DescriptorFlags;
 
+// Constants: a call of `bits` costs instructions for each descriptor.
+const NEXT: u16 = DescriptorFlags::NEXT.bits();
+const WRITE: u16 = DescriptorFlags::WRITE.bits();
+
 /// A contiguous buffer that the device reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
@@ -48,9 +52,9 @@ impl<'a> Chain<'a> {
         (0..length).filter_map(move |position| {
             let (segment, flags) = match readable.get(position) {
                 Some(segment) => (segment, 0),
-                None => (writable.get(position - readable.len())?, DescriptorFlags::WRITE.bits()),
+                None => (writable.get(position - readable.len())?, WRITE),
             };
-            Some((*segment, if position + 1 < length { flags | DescriptorFlags::NEXT.bits() } else { flags }))
+            Some((*segment, if position + 1 < length { flags | NEXT } else { flags }))
         })
     }
 }

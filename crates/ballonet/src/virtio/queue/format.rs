@@ -20,7 +20,7 @@ pub enum RingFormat {
 
 impl RingFormat {
     /// The format for the negotiated features.
-    pub const fn of(features: Features) -> Self {
+    pub(crate) const fn of(features: Features) -> Self {
         if features.contains(Features::RING_PACKED) { Self::Packed } else { Self::Split }
     }
 }
@@ -49,7 +49,7 @@ pub(super) enum FormatLayout {
 impl RingLayout {
     /// The largest queue of at most `most` entries, for a modern device. The size of a split queue is a power of two.
     /// `None` if `most` is 0.
-    pub fn fitting(format: RingFormat, most: u16) -> Option<Self> {
+    pub(crate) fn fitting(format: RingFormat, most: u16) -> Option<Self> {
         let layout = match format {
             RingFormat::Split => {
                 SplitLayout::new(1 << most.checked_ilog2()?, Alignment::Modern).map(FormatLayout::Split)
@@ -72,7 +72,7 @@ impl RingLayout {
     }
 
     /// Entries in the queue.
-    pub const fn size(self) -> u16 {
+    pub(crate) const fn size(self) -> u16 {
         match self.0 {
             FormatLayout::Split(layout) => layout.size(),
             FormatLayout::Packed(layout) => layout.size(),

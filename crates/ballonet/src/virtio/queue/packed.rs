@@ -30,6 +30,11 @@ pub(super) use layout::PackedLayout;
 use position::Position;
 use suppression::Suppression;
 
+// Constants: a call of `bits` costs instructions for each descriptor.
+const NEXT: u16 = DescriptorFlags::NEXT.bits();
+const WRITE: u16 = DescriptorFlags::WRITE.bits();
+const INDIRECT: u16 = DescriptorFlags::INDIRECT.bits();
+
 /// The memory of a packed virtqueue, and both sides' positions in it.
 #[derive(Debug)]
 pub(super) struct PackedRing<M> {
@@ -153,7 +158,7 @@ impl<M: DmaMemory> PackedRing<M> {
         let head = self.added;
         self.areas.write_descriptor(head.offset(), table, id);
         self.added = head.advance(1, self.size());
-        self.write_head(head, DescriptorFlags::INDIRECT.bits() | head.available());
+        self.write_head(head, INDIRECT | head.available());
     }
 
     /// In a table the entries are in order, and WRITE is the only flag allowed (2.8.19).
@@ -162,7 +167,7 @@ impl<M: DmaMemory> PackedRing<M> {
         for (position, (segment, flags)) in chain.flagged().enumerate() {
             let entry = offset + position * size_of::<Descriptor>();
             areas::write_descriptor(tables, entry, segment, 0);
-            areas::set_flags(tables, entry, flags & !DescriptorFlags::NEXT.bits());
+            areas::set_flags(tables, entry, flags & !NEXT);
         }
     }
 
@@ -194,8 +199,7 @@ impl<M: DmaMemory> PackedRing<M> {
         let (id, length) = self.areas.used(offset);
         // Without WRITE the length is reserved (2.8.7), but some devices never set WRITE and still report the length:
         // it counts if it is plausible.
-        let length =
-            if flags & DescriptorFlags::WRITE.bits() != 0 { Length::Said(length) } else { Length::Perhaps(length) };
+        let length = if flags & WRITE != 0 { Length::Said(length) } else { Length::Perhaps(length) };
         Ok(Some((Used { id: id.into(), length }, u16::MAX)))
     }
 

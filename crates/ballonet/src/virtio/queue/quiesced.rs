@@ -40,7 +40,7 @@ impl QueueQuiesced {
     }
 
     /// The queue.
-    pub const fn queue(&self) -> QueueIndex {
+    pub(crate) const fn queue(&self) -> QueueIndex {
         self.0
     }
 

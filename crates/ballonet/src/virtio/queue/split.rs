@@ -18,6 +18,9 @@ mod areas;
 mod layout;
 
 use areas::Areas;
+
+// Constants: a call of `bits` costs instructions for each descriptor.
+const INDIRECT: u16 = DescriptorFlags::INDIRECT.bits();
 pub(super) use layout::{Alignment, SplitLayout};
 
 /// The memory of a split virtqueue, and the indices into it.
@@ -90,7 +93,7 @@ impl<M: DmaMemory> SplitRing<M> {
 
     #[inline]
     pub(super) fn add_table(&mut self, id: u16, table: Segment) {
-        self.areas.write_descriptor(id, table, DescriptorFlags::INDIRECT.bits(), 0);
+        self.areas.write_descriptor(id, table, INDIRECT, 0);
         self.add(id);
     }
 

@@ -26,7 +26,7 @@ impl DeviceType {
     pub const ENTROPY: Self = Self { number: 4, transitional: Some(0x1005) };
 
     /// PCI device ID of a device of this type without a legacy interface.
-    pub const fn modern(self) -> u16 {
+    pub(crate) const fn modern(self) -> u16 {
         MODERN_DEVICE_BASE + self.number
     }
 

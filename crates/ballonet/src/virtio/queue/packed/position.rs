@@ -2,6 +2,10 @@
 
 use crate::virtio::spec::{DescriptorFlags, POSITION_WRAP};
 
+// Constants: a call of `bits` costs instructions for each descriptor.
+const AVAIL: u16 = DescriptorFlags::AVAIL.bits();
+const USED: u16 = DescriptorFlags::USED.bits();
+
 /// A position on a ring, distinct from the same descriptor one lap earlier or later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
@@ -47,17 +51,17 @@ impl Position {
 
     /// The flags that make a descriptor at this position available.
     pub(super) const fn available(self) -> u16 {
-        if self.wrap { DescriptorFlags::AVAIL.bits() } else { DescriptorFlags::USED.bits() }
+        if self.wrap { AVAIL } else { USED }
     }
 
     /// Whether the flags belong to an available or used descriptor of this lap, not to an earlier one.
     pub(super) const fn is_of_this_lap(self, flags: u16) -> bool {
-        (flags & DescriptorFlags::AVAIL.bits() != 0) == self.wrap
+        (flags & AVAIL != 0) == self.wrap
     }
 
     /// Whether the flags mark a used descriptor of this lap.
     pub(super) const fn is_used(self, flags: u16) -> bool {
-        self.is_of_this_lap(flags) && (flags & DescriptorFlags::USED.bits() != 0) == self.wrap
+        self.is_of_this_lap(flags) && (flags & USED != 0) == self.wrap
     }
 
     /// The 16-bit encoding in event suppression structures and kicks (2.8.14, 4.1.5.2).

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every check many times, and compares the verdicts: a check that says something else now and then is a defect, of
-# the check or of the device.
+# Runs every check many times, and compares the verdicts: a check whose verdict varies is a defect, of the check or of
+# the device.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

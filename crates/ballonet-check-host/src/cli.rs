@@ -12,7 +12,7 @@ use crate::format::Format;
 const AFTER: &str = "\
 Profiles: qemu. Written from documentation and untested here: cloud-hypervisor, firecracker, crosvm, libkrun, alioth. The profile
 for libkrun calls a program `krun-check KERNEL CMDLINE`, which you write. A command is split like a shell does; {kernel} and
-{cmdline} must be in it, {memory} (in MiB), {device} and {accel} may be, and the path of a control socket: {qmp} (as QEMU's) or {api}
+{cmdline} must be in it; {memory} (in MiB), {device} and {accel} may be, and the path of a control socket: {qmp} (as QEMU's) or {api}
 (as Cloud Hypervisor's), without which checks that need the host are skipped. The guest's serial line is its standard output.
 
 Exit status: 0 nothing that counts failed; 1 a check failed; 2 invalid option or file; 3 a check has no verdict, or the VMM did not

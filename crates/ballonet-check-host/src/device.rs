@@ -40,7 +40,7 @@ impl DeviceType {
         }
     }
 
-    /// More words for QEMU: what is behind the device. The disk is empty, and the network has no way out.
+    /// More words for QEMU: the device's backend. The disk is empty, and the network is isolated.
     pub(crate) const fn qemu_words(self) -> &'static [&'static str] {
         match self {
             Self::Balloon | Self::Rng => &[],

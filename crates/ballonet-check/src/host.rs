@@ -1,17 +1,17 @@
-//! What checks ask of the host. By a new target of the balloon the host shows that it is done.
+//! Requests of checks to the host. The host signals completion by a new target of the balloon.
 
 use core::cell::RefCell;
 
-/// Something that only the host can do.
+/// An action that only the host can perform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostAction {
-    /// Nothing but the new target.
+    /// Only set the new target.
     Target,
-    /// Ask the device for statistics. It may go on asking until the check ends.
+    /// Ask the device for statistics, possibly repeatedly until the check ends.
     Statistics,
-    /// Stop the virtual machine, and let it run on.
+    /// Pause the virtual machine, and resume it.
     Pause,
-    /// Save the virtual machine's state, end the VMM, and go on from that state in another one.
+    /// Save the virtual machine's state, end the VMM, and continue from that state in another one.
     Restore,
 }
 
@@ -37,9 +37,9 @@ impl HostAction {
 
 /// Passes a request on to the host.
 pub(crate) trait AskHost {
-    /// Has it do something, and then set the target to so many bytes. False if there is no host that does it.
+    /// Requests an action, after which the host sets the target to this many bytes. `false` if no host can do it.
     fn ask_host(&mut self, action: HostAction, target: u64) -> bool;
 }
 
-/// The way to the host, which whoever follows the run holds too.
+/// The connection to the host, shared with the observer of the run.
 pub(crate) type Host<'h> = &'h RefCell<dyn AskHost + 'h>;

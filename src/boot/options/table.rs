@@ -63,7 +63,7 @@ options! {
     writes: Switch = false, "writes",
         "lets `mode=check` write sectors of block devices; it puts back what was there, unless the machine stops meanwhile";
     host: HostActions = HostActions::NONE, "host",
-        "what the host does when a check of `mode=check` asks for it by a `host` event: `ballonet-check` says so where it can. Without it these checks are skipped";
+        "the actions that the host performs when a check of `mode=check` requests them by a `host` event; set by `ballonet-check`. Without it these checks are skipped";
     tap: Choice<TapVersion> = TapVersion::V13, "tap",
         "version of TAP that `mode=check` writes; Perl's `prove` refuses 14";
     log: Choice<LogFormat> = LogFormat::Text, "log",

@@ -30,11 +30,11 @@ events! {
         trouble: Option<&'e str>, "why the tester could not check";
     }
 
-    /// A check asks the host to do something that `host=` on the command line says it does.
+    /// A check requests an action of the host, one of those in `host=` on the command line.
     "host" => Host<'e> {
-        action: &'e str, "`target`: nothing but what `target` says; `statistics`: to ask the device for statistics, until the check ends; `pause`: to pause the virtual machine, and let it run on; `restore`: to save its state, and go on from that in a new process";
+        action: &'e str, "`target`: only set the target; `statistics`: ask the device for statistics, until the check ends; `pause`: pause the virtual machine, and resume it; `restore`: save its state, and continue from that in a new process";
         device: &'e dyn fmt::Display, "the balloon's address, on PCI or MMIO";
-        target: Bytes, "the balloon's size that the host then asks for, by which the check learns that the action is done";
+        target: Bytes, "the balloon's size that the host must then request, which tells the check that the action is done";
     }
 
     /// The end of `mode=check`.

@@ -9,14 +9,14 @@ use serde_json::Value;
 use super::connect;
 use crate::failure::Outcome;
 
-/// The most that is read of an answer, in bytes.
+/// The longest answer that is read, in bytes.
 const ANSWER_MAX: u64 = 64 * 1024;
 
 /// The socket.
 pub(super) struct Api(PathBuf, Duration);
 
 impl Api {
-    /// The one at this path, which may take some time to be there.
+    /// The socket at this path, which may take some time to appear.
     pub(super) const fn new(socket: PathBuf, patience: Duration) -> Self {
         Self(socket, patience)
     }

@@ -1,6 +1,6 @@
-//! The host's side of a check: what a check asks for is done over the VMM's control socket.
+//! The host's side of a check: performs the actions that a check requests, over the VMM's control socket.
 //!
-//! When it is done the balloon gets the target that the check named, by which the guest learns of it.
+//! Afterwards it sets the balloon's target that the check gave, which tells the guest that the action is done.
 
 mod api;
 mod qmp;
@@ -17,16 +17,16 @@ use crate::failure::{Context as _, Outcome};
 use api::Api;
 use qmp::Qmp;
 
-/// The longest that a running VMM's socket may take to be there, that of a VMM that was just started, and an answer.
+/// The longest wait for the socket of a running VMM, for that of a newly started VMM, and for an answer.
 const THERE: Duration = Duration::from_secs(1);
 const STARTED: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(10);
-/// The longest that a VMM may take to write its state, or to read it.
+/// The longest time that a VMM may take to write or read its state.
 const TRANSFER: Duration = Duration::from_secs(60);
-/// Time between two looks.
+/// Polling interval.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// What a VMM speaks on its control socket.
+/// The protocol of a VMM's control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// QEMU's machine protocol.
@@ -39,7 +39,7 @@ impl Protocol {
     /// All of them.
     pub(crate) const ALL: [Self; 2] = [Self::Qmp, Self::Api];
 
-    /// The place in a command where the socket's path is put.
+    /// The placeholder for the socket's path in a command.
     pub(crate) const fn place(self) -> &'static str {
         match self {
             Self::Qmp => "{qmp}",
@@ -47,7 +47,7 @@ impl Protocol {
         }
     }
 
-    /// What the host can do by it.
+    /// The actions that it supports.
     pub(crate) const fn actions(self) -> &'static [HostAction] {
         match self {
             Self::Qmp => HostAction::ALL,
@@ -68,7 +68,7 @@ pub(crate) struct Control {
     qmp: Option<Qmp>,
     /// How long to wait for the socket.
     patience: Duration,
-    /// The VMM asks for statistics by itself.
+    /// The VMM is polling statistics.
     polls: bool,
 }
 
@@ -78,7 +78,7 @@ impl Control {
         Self { protocol, folder: folder.to_owned(), qmp: None, patience: THERE, polls: false }
     }
 
-    /// Does what a check asks for, except `restore`, and sets the target.
+    /// Performs an action, except `restore`, and sets the target.
     pub(crate) fn act(&mut self, action: HostAction, target: u64) -> Outcome {
         match (action, self.protocol) {
             (HostAction::Target, _) => {}
@@ -101,13 +101,13 @@ impl Control {
         self.set_target(target)
     }
 
-    /// Stops the virtual machine and saves its state. It runs on if that fails.
+    /// Stops the virtual machine and saves its state. Resumes it if that fails.
     pub(crate) fn save(&mut self) -> Outcome {
         let state = self.state();
         match self.protocol {
             Protocol::Qmp => self.qmp()?.save(&state)?,
             Protocol::Api => {
-                // That of an earlier check.
+                // A state from an earlier check.
                 let _ = std::fs::remove_dir_all(&state);
                 std::fs::create_dir_all(&state).of(state.display())?;
                 let url = format!("file://{}", state.display());
@@ -119,13 +119,13 @@ impl Control {
                 saved?;
             }
         }
-        // Another VMM makes it anew.
+        // The next VMM creates it again.
         (self.qmp, self.patience) = (None, STARTED);
         let socket = socket(&self.folder);
         std::fs::remove_file(&socket).of(socket.display())
     }
 
-    /// The command of a VMM that goes on from the saved state, made of the one that `words` started.
+    /// The command of a VMM that continues from the saved state, derived from `words`, the command of the first one.
     pub(crate) fn successor(&self, words: &[String]) -> Vec<String> {
         let state = self.state().display().to_string();
         match self.protocol {
@@ -139,7 +139,7 @@ impl Control {
         }
     }
 
-    /// Has that VMM go on, and sets the target.
+    /// Makes that VMM continue, and sets the target.
     pub(crate) fn go_on(&mut self, target: u64) -> Outcome {
         match self.protocol {
             Protocol::Qmp => {
@@ -179,7 +179,7 @@ impl Control {
     }
 }
 
-/// Connects to a socket that a starting VMM may not have made yet.
+/// Connects to a socket that a starting VMM may not have created yet.
 fn connect(path: &Path, patience: Duration) -> Outcome<UnixStream> {
     let start = Instant::now();
     let stream = loop {

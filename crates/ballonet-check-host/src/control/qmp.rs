@@ -69,19 +69,19 @@ impl Qmp {
         self.run("stop", &json!({})).map(drop)
     }
 
-    /// Lets it run on.
+    /// Resumes it.
     pub(super) fn resume(&mut self) -> Outcome {
         self.run("cont", &json!({})).map(drop)
     }
 
-    /// Sets the balloon's size. QEMU wants what is left to the guest.
+    /// Sets the balloon's size. QEMU takes the size that is left to the guest.
     pub(super) fn set_target(&mut self, bytes: u64) -> Outcome {
         let memory = self.run("query-memory-size-summary", &json!({}))?;
         let base = memory["base-memory"].as_u64().ok_or("QMP query-memory-size-summary: it has no base-memory")?;
         self.run("balloon", &json!({ "value": base.saturating_sub(bytes) })).map(drop)
     }
 
-    /// Has the balloon ask for statistics at this interval in seconds, and now; 0 for never.
+    /// Makes QEMU poll statistics now and at this interval in seconds; 0 for never.
     pub(super) fn poll_statistics(&mut self, seconds: u64) -> Outcome {
         let path = self.balloon()?;
         let property = json!({ "path": path, "property": "guest-stats-polling-interval", "value": seconds });
@@ -102,7 +102,7 @@ impl Qmp {
         Err("QMP qom-list: QEMU has no balloon".into())
     }
 
-    /// Stops the virtual machine and writes its state into a file. It runs on if that fails.
+    /// Stops the virtual machine and writes its state into a file. Resumes it if that fails.
     pub(super) fn save(&mut self, state: &Path) -> Outcome {
         self.stop()?;
         let saved = self.write_state(state);
@@ -129,7 +129,7 @@ impl Qmp {
         }
     }
 
-    /// Waits until QEMU has read the state that it goes on from.
+    /// Waits until QEMU has read the saved state.
     pub(super) fn await_state(&mut self) -> Outcome {
         let start = Instant::now();
         while self.run("query-status", &json!({}))?["status"] == "inmigrate" {

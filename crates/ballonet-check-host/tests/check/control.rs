@@ -40,7 +40,7 @@ fn without_a_socket_the_checks_are_skipped() -> Outcome {
             report(&checker(&["--vmm", &command, "--checks", "a-pause-changes-nothing"])?.output()?)?;
         let (word, reason) = verdict(&report, "a-pause-changes-nothing")?;
         assert_eq!((status, word), (0, "skipped"), "{report}");
-        assert!(reason.contains("no host program does `pause`"), "{reason}");
+        assert!(reason.contains("no host program performs `pause`"), "{reason}");
         Ok(())
     })
 }

@@ -120,7 +120,7 @@ impl<M: DmaMemory> Probe<M> {
 
     /// One request in each direction. Interrupts are disabled except where one is expected.
     ///
-    /// By itself, so that the time does not depend on the registers that the code around it needs.
+    /// A function of its own, so that its duration does not depend on the surrounding code's registers.
     #[inline(never)]
     fn trip<P, W>(&self, platform: &P, watch: &mut W, bed: &mut Bed<P>, queue: usize) -> Result<Trip, BenchError>
     where

@@ -1,5 +1,5 @@
-//! What the host does while a driver uses the balloon: it moves the target, asks for statistics, pauses the virtual
-//! machine, and goes on from a saved state.
+//! Actions of the host while a driver uses the balloon: it changes the target, asks for statistics, pauses the virtual
+//! machine, and continues from a saved state.
 
 use core::mem::offset_of;
 
@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "a-new-target-interrupts",
         "4.1.5.4.1",
-        "a change of num_pages sends the message of configuration changes",
+        "a change of num_pages sends the configuration change message",
         |device| {
             // Vector 0 is that of the configuration in every mode with messages.
             let setup = StartOptions { mode: InterruptMode::Shared, ..device.plain() };
@@ -46,7 +46,7 @@ pub(super) const CHECKS: &[Check] = &[
             device.ask_host(HostAction::Target)?;
             let came = await_counts(device, |device| device.signals.counts.isr() & ISR_CONFIG != 0)?;
             let isr = device.signals.counts.isr();
-            ensure!(came, "num_pages changed; the ISR bytes that came with interrupts together are {isr:#04x}");
+            ensure!(came, "num_pages changed; the ISR bytes read at interrupts add up to {isr:#04x}");
             device.exchange_cleanly(32, &Shape::PLAIN)
         },
     ),
@@ -70,7 +70,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "a-target-set-before-driver-ok-is-seen",
         "5.5.4",
-        "num_pages holds a target that was set before the driver was ready",
+        "num_pages holds a target that was set before DRIVER_OK",
         |device| {
             device.begin()?;
             device.ask_host(HostAction::Target)?;
@@ -126,14 +126,14 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "a-restore-changes-nothing",
         "2.1",
-        "a device that goes on from a saved state has its registers, rings and buffers",
+        "a device restored from a saved state has its registers, rings and buffers",
         |device| survives(device, HostAction::Restore, device.least()),
     ),
     on_device(
         Must,
         "a-restore-keeps-packed-rings",
         "2.8",
-        "a device that goes on from a saved state has its place in packed rings",
+        "a device restored from a saved state has its position in packed rings",
         |device| {
             let packed = Features::RING_PACKED;
             skip_unless!(device.offered.contains(packed), "the device does not offer {packed}");
@@ -144,20 +144,20 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "a-restore-keeps-every-feature",
         "2.2",
-        "a device that goes on from a saved state works with every feature that was accepted",
+        "a device restored from a saved state works with every feature that was accepted",
         |device| survives(device, HostAction::Restore, device.usable()),
     ),
 ];
 
-/// How often the host is asked for the same.
+/// How often the host repeats an action.
 const MOVES: usize = 2;
-/// A size to be kept in `actual`.
+/// A value that `actual` must keep.
 const ACTUAL: u32 = 0x0102;
-/// Frames that are inflated before, and whose request is published before and kicked after.
+/// Frames that are inflated before the action; and frames whose request is published before it and kicked after it.
 const BEFORE: core::ops::Range<usize> = 0..16;
 const ACROSS: core::ops::Range<usize> = 16..24;
 
-/// Uses the device, has the host do something in mid-traffic, and sees that the device is as it was.
+/// Uses the device, has the host act during traffic, and verifies that the device is unchanged.
 fn survives(device: &mut TestDevice<'_>, action: HostAction, features: Features) -> Verdict {
     let features = features | device.offered & STATS_VQ;
     start_interrupting(device, features)?;
@@ -196,15 +196,15 @@ fn expect_interrupts(device: &mut TestDevice<'_>) -> Verdict {
         let before = heard(device);
         device.transfer(role, 0..8, &Shape::PLAIN)?;
         let came = await_counts(device, |device| heard(device) != before)?;
-        ensure!(came, "no interrupt comes for a buffer of the {} queue any more", device.queue_name(role));
+        ensure!(came, "buffers of the {} queue no longer cause an interrupt", device.queue_name(role));
     }
     Ok(())
 }
 
-/// The statistics buffer that the device held is still there for a host that asks for it.
+/// The device still holds the statistics buffer and returns it when the host asks.
 fn expect_held_statistics(device: &mut TestDevice<'_>) -> Verdict {
     match device.ask_host(HostAction::Statistics) {
-        // This host cannot ask.
+        // This host cannot ask for statistics.
         Err(Stop::Skipped(_)) => Ok(()),
         Ok(()) => expect_statistics(device),
         Err(stop) => Err(stop),

@@ -1,4 +1,4 @@
-//! Single registers of whichever transport, to be written with anything. A transport without one skips the check.
+//! Single registers of any transport, writable with any value. A transport without the register skips the check.
 
 use alloc::format;
 use core::mem::offset_of;
@@ -12,7 +12,7 @@ use ballonet::platform::Registers;
 use ballonet::virtio::spec::{CapabilityType, CommonConfig};
 
 impl TestDevice<'_> {
-    /// Skips a check of registers that this transport does not have.
+    /// Skips a check of registers that this transport lacks.
     fn lacks<T>(&self, what: &str) -> Verdict<T> {
         Err(Stop::Skipped(format!("a device that is driven by {} has no {what}", self.transport.kind())))
     }
@@ -84,12 +84,12 @@ impl TestDevice<'_> {
         Ok(())
     }
 
-    /// The page in which a place of the arena is.
+    /// The page around an offset of the arena.
     pub(crate) fn page_of(&self, at: usize) -> u32 {
         (self.arena.address(at) / LEGACY_PAGE as u64) as u32
     }
 
-    /// Writes `value` to the doorbell of a queue, if there is one, in whatever state.
+    /// Writes `value` to the doorbell of a queue, if there is one, in any state.
     pub(crate) fn kick_number(&mut self, queue: u16, value: u16) {
         self.select(queue);
         match &mut self.transport {
@@ -113,7 +113,7 @@ impl TestDevice<'_> {
                 values.iter().for_each(|value| mmio.registers.write32(mmio::INTERRUPT_STATUS, (*value).into()));
             }
             Transport::Modern(_) => {
-                // The mapping that handlers read is theirs.
+                // The handlers use another mapping.
                 let window = self.function()?.window(CapabilityType::Isr, 1)?;
                 let mut isr = self.platform.map(window).map_err(|error| Stop::Trouble(format!("{error}")))?;
                 values.iter().for_each(|value| isr.write8(0, *value));
@@ -139,14 +139,14 @@ impl TestDevice<'_> {
         self.memory.ok_or_else(|| Stop::Skipped("where memory ends is not known".into()))
     }
 
-    /// Skips a check of a device that writes buffers: what lies in memory that is not the tester's might name any.
+    /// Skips the check for a device that writes buffers: memory that is not the tester's might contain any address.
     pub(crate) fn writes_nothing(&self) -> Verdict {
         let writes = self.payload(Role::Second, 0..8).is_ok_and(|payload| payload.writable > 0);
         skip_unless!(!writes, "such a device might write where the contents of others' memory say");
         Ok(())
     }
 
-    /// Whether requests to it are known.
+    /// Whether the tester knows requests to it.
     pub(crate) fn has_requests(&self) -> bool {
         self.payload(Role::First, 0..1).is_ok()
     }

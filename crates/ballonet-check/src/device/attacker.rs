@@ -1,8 +1,8 @@
 //! The driver's side of a hostile check against a queue: a started device, valid buffers to point at, and raw
 //! access to the ring.
 //!
-//! The attack goes to the queue for requests, of a balloon to the deflate queue: a device that takes whatever a wrong
-//! descriptor names for frame numbers does no harm by deflating those. The inflate queue works beside it.
+//! The attack goes to the queue for requests; of a balloon, to the deflate queue: if it takes the memory behind a wrong
+//! descriptor for frame numbers, deflating those does no harm. The inflate queue works beside it.
 
 use super::{Role, StartOptions, TestDevice};
 use crate::ring::{RawDescriptor, RingField};
@@ -40,7 +40,7 @@ pub(crate) struct Attacker<'d, 'p> {
     features: Features,
     /// The queue under attack.
     pub(crate) target: Role,
-    /// A readable buffer full of what requests of the device have to be read: frame numbers, a header.
+    /// A readable buffer full of valid request data: frame numbers, or a header.
     buffer: usize,
     /// Bytes of one request that the device reads.
     readable: u32,
@@ -84,7 +84,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
         (self.readable, self.writable) = (payload.readable.len() as u32, payload.writable.min(ANSWER) as u32);
         let whole = payload.readable.iter().copied().cycle().take(BUFFER).collect::<alloc::vec::Vec<u8>>();
         self.device.arena.write(self.buffer, &whole);
-        // The queue under attack must not have moved on.
+        // The queue under attack must be at its start.
         if self.device.has_two_queues() { self.device.warm_up() } else { Ok(()) }
     }
 
@@ -110,7 +110,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
         self.device.arena.address(self.buffer)
     }
 
-    /// Where it finds memory that it may write.
+    /// The address of memory that it may write.
     pub(crate) fn answer(&self) -> u64 {
         self.device.arena.address(self.answer)
     }
@@ -218,12 +218,12 @@ impl<'d, 'p> Attacker<'d, 'p> {
         self.send(table, DescriptorFlags::INDIRECT.bits())
     }
 
-    /// A lawful request, at `place`, of a device that reads a part and writes another also where the ring has room.
+    /// A lawful request at `place`; for a device that reads one part and writes another, only if the ring has room.
     pub(crate) fn lawful(&mut self, place: u16) -> Verdict {
         let (next, write) = (DescriptorFlags::NEXT.bits(), DescriptorFlags::WRITE.bits());
         let size = self.size()?;
         let (read, written) = ((self.buffer(), self.readable), (self.answer(), self.writable));
-        // The second part stands at the other end of a split ring, and on a packed one behind the first.
+        // The second part is at the other end of a split ring, and on a packed one right after the first.
         let (first, second) = if self.is_packed() { (2 * place, 2 * place + 1) } else { (place, size - 1 - place) };
         match (self.readable, self.writable) {
             (0, _) => self.descriptor(place, written, write, place),

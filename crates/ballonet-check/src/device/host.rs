@@ -1,4 +1,4 @@
-//! Requests to the host, and how a check learns that one is done.
+//! Requests to the host, and how a check detects their completion.
 
 use core::mem::offset_of;
 
@@ -15,10 +15,10 @@ use ballonet::virtio::spec::CommonConfig;
 
 /// Bytes of a page, in which a balloon counts.
 const PAGE: u64 = 4096;
-/// How many times as long as for a device the host is waited for. It does not count the time for which it stops the
-/// virtual machine.
+/// The wait for the host, as a multiple of the wait for a device. Time during which the virtual machine is stopped does
+/// not count.
 const STALLS: u64 = 5;
-/// Targets that are set in turns, in pages: few for any guest, and with bytes that differ.
+/// Targets that are set in turn, in pages: small for any guest, and with distinct bytes.
 const TARGETS: [u32; 2] = [0x0123, 0x0245];
 
 impl TestDevice<'_> {
@@ -27,17 +27,17 @@ impl TestDevice<'_> {
         self.config.read32(offset_of!(BalloonConfig, num_pages))
     }
 
-    /// Asks the host for something. Returns the target by which it shows that it is done; skips a check without a host
-    /// that does it.
+    /// Requests an action of the host. Returns the target that signals its completion; skips the check if no host can
+    /// do it.
     pub(crate) fn request(&mut self, action: HostAction) -> Verdict<u32> {
         let before = self.target();
         let target = if before == TARGETS[0] { TARGETS[1] } else { TARGETS[0] };
         let taken = self.host.borrow_mut().ask_host(action, u64::from(target) * PAGE);
-        skip_unless!(taken, "no host program does `{}` here; ballonet-check does it for some VMMs", action.word());
+        skip_unless!(taken, "no host program performs `{}` here; ballonet-check does for some VMMs", action.word());
         Ok(target)
     }
 
-    /// Waits until the host has done what it was asked for, with something to do `meanwhile`.
+    /// Waits until the host has completed the request, running `meanwhile`.
     pub(crate) fn await_host(&mut self, target: u32, mut meanwhile: impl FnMut(&mut Self) -> Verdict) -> Verdict {
         let limit = self.patience.stall * STALLS;
         let done = self.wait(limit, |device| {
@@ -45,17 +45,17 @@ impl TestDevice<'_> {
             Ok(device.target() == target)
         })?;
         let (now, seconds) = (self.target(), limit / 1_000_000_000);
-        ensure!(done, "the host was asked for a target of {target} pages; after {seconds} s num_pages is {now}");
+        ensure!(done, "a target of {target} pages was requested from the host; after {seconds} s num_pages is {now}");
         Ok(())
     }
 
-    /// Has the host do something, and waits for it.
+    /// Requests an action of the host, and waits for it.
     pub(crate) fn ask_host(&mut self, action: HostAction) -> Verdict {
         let target = self.request(action)?;
         self.await_host(target, |_| Ok(()))
     }
 
-    /// Registers that nothing but the driver changes: a name and a value each.
+    /// Registers that only the driver changes: a name and a value each.
     pub(crate) fn settings(&mut self) -> Verdict<Vec<(String, u64)>> {
         let mut settings = Vec::from([(String::from("the status"), u64::from(self.status()?.bits()))]);
         if let Transport::Modern(modern) = &mut self.transport {

@@ -16,7 +16,7 @@ pub(crate) const SECTOR: usize = 512;
 /// The length of a block device's identification, in bytes (5.2.6).
 pub(crate) const BLOCK_ID: usize = 20;
 
-/// More than the configuration of any type of device here has with features that are not accepted.
+/// More than any device type's configuration, including features that are not accepted.
 const LONGEST: usize = 96;
 
 /// The bytes of a request: those that the device reads, then the number of those that it writes.

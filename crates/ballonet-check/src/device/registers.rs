@@ -31,7 +31,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// The function, for a check of a chapter that runs on PCI alone.
+    /// The function, for a check of a chapter that only runs on PCI.
     ///
     /// # Panics
     /// If the device is not on PCI.

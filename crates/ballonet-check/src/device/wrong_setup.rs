@@ -11,7 +11,7 @@ use ballonet::virtio::spec::{AvailableRing, DescriptorFlags, Status};
 /// How a queue is set up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wrong {
-    /// Its size, if that is wrong.
+    /// Its size, if that is invalid.
     pub(crate) size: Option<u16>,
     /// The addresses of descriptors, driver area and device area.
     pub(crate) parts: [u64; 3],
@@ -22,8 +22,8 @@ pub(crate) struct Wrong {
 const SIZE: u16 = 64;
 
 impl TestDevice<'_> {
-    /// Starts the device with its other queues set up as is right, and the one for requests, which holds one, as
-    /// `change` says. Refused if the queue does not show itself in use, or the device does not start.
+    /// Starts the device with its other queues set up correctly, and the one for requests, which holds one, as `change`
+    /// says. Refused if the queue does not show itself in use, or the device does not start.
     pub(crate) fn set_up_wrong(
         &mut self,
         change: impl FnOnce(&mut Self, u16, &mut Wrong) -> Verdict,

@@ -54,7 +54,7 @@ fn a_device_that_stalls_fails_by_name_and_the_run_goes_on() {
     let report = test(Behaviour { stalls_after: Some(0), ..sound() }, QUICK, |_| {});
     let failed: Vec<_> = report.failed();
     let detail = failed.iter().find(|(name, _)| *name == "inflate-completes").map(|(_, detail)| *detail);
-    assert!(detail.is_some_and(|detail| detail.contains("not done after 3 ms")), "{failed:?}");
+    assert!(detail.is_some_and(|detail| detail.contains("not returned within 3 ms")), "{failed:?}");
     assert_eq!(report.summary.ended, None);
     // Registers still work, and in order.
     assert!(report.outcomes.contains(&("actual-is-kept", Severity::Must, Outcome::Ok)));

@@ -19,7 +19,7 @@ struct Expected {
 }
 
 /// Those whose devices can be tested to the end: the columns of the table.
-fn testable() -> [Expected; 5] {
+fn testable() -> [Expected; 8] {
     [
         Expected {
             vmm: "Cloud Hypervisor",
@@ -78,6 +78,25 @@ fn testable() -> [Expected; 5] {
             ],
             ends: None,
         },
+        Expected {
+            vmm: "Firecracker on MMIO",
+            device: Behaviour::firecracker().on_mmio(),
+            fails: &["features-ok-refuses-unoffered"],
+            warns: &[
+                "queues-of-declined-features-may-be-left-out",
+                "suppressed-interrupts-stay-away",
+                "the-first-interrupt-can-be-suppressed",
+            ],
+            ends: None,
+        },
+        Expected {
+            vmm: "StratoVirt",
+            device: Behaviour::stratovirt(),
+            fails: &[],
+            warns: &["reserved-features-are-not-offered"],
+            ends: None,
+        },
+        Expected { vmm: "Dragonball", device: Behaviour::dragonball(), fails: &[], warns: &[], ends: None },
     ]
 }
 
@@ -103,7 +122,7 @@ fn hindered() -> [Expected; 4] {
             device: with_access(Behaviour::firecracker_failing()),
             fails: &["reset-clears-status"],
             warns: &[],
-            ends: Some("a reset was not done"),
+            ends: Some("a reset did not finish"),
         },
         // It does not serve the queues of frames.
         Expected {

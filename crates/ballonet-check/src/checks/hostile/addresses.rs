@@ -78,8 +78,8 @@ pub(in crate::checks) const CHECKS: &[Check] = in_every_form! {
     "everything-beyond-ram", MEMORY, 0, "a buffer of 2^32 - 1 bytes is beyond memory", |a| (BEYOND, u32::MAX);
 };
 
-/// The checks at the ends of memory as the memory map has them, and of buffers to be written where no memory is. None
-/// of those touches memory.
+/// The checks at the ends of memory by the memory map, and of writable buffers outside memory. None of those touches
+/// memory.
 pub(in crate::checks) const EDGES: &[Check] = in_every_form! {
     "address-across-the-end-of-ram", MEMORY, 0, "a buffer begins in the last bytes of memory and passes its end", |a| {
         (a.device.ends()?.high - 16, LENGTH)
@@ -93,7 +93,7 @@ pub(in crate::checks) const EDGES: &[Check] = in_every_form! {
     "address-is-the-end-of-ram", MEMORY, 0, "a buffer begins at the end of memory", |a| {
         (a.device.ends()?.high, LENGTH)
     };
-    "address-across-the-hole", MEMORY, 0, "a buffer begins in memory below 4 GiB and ends in that above", |a| {
+    "address-across-the-hole", MEMORY, 0, "a buffer begins in memory below 4 GiB and ends in memory above", |a| {
         let ends = a.device.ends()?;
         skip_unless!(ends.high > 1 << 32, "no memory is above 4 GiB");
         (ends.low - 16, ((1 << 32) + 16 - (ends.low - 16)) as u32)
@@ -110,7 +110,7 @@ pub(in crate::checks) const EDGES: &[Check] = in_every_form! {
     "writable-in-own-registers", MEMORY, WRITE, "a writable buffer is in a BAR of the device", |a| {
         (a.device.own_registers()?, LENGTH)
     };
-    "writable-past-2-to-the-64", WITHIN, WRITE, "a writable buffer passes the end of 64 bits", |a| (!0xf, LENGTH);
+    "writable-past-2-to-the-64", WITHIN, WRITE, "a writable buffer passes the end of the 64-bit space", |a| (!0xf, LENGTH);
 };
 
 const TOO_MUCH: &str = "three buffers of 2^31 bytes are a chain";

@@ -1,4 +1,4 @@
-//! Queues of the legacy interface: each one block of pages, put to use by the number of its first page.
+//! Queues of the legacy interface: each one block of pages, enabled by the number of its first page.
 
 use super::steps::{LIVE, finish, kick_both, quiet, running, send, set, target};
 use super::{clause, registers};
@@ -11,30 +11,37 @@ use ballonet::virtio::spec::Features;
 const MEMORY: Clause = clause("2.7.2", "a legacy queue is one block of the driver's memory");
 const ORDER: Clause = clause("3.1.2", "queues are set up after the features and before DRIVER_OK");
 const EXISTS: Clause = clause("4.1.5.1.3", "a queue exists if its size is not 0");
-const IN_USE: Clause = clause("2.7.2", "a queue that is in use does not move");
-const APART: Clause = clause("2.7.2", "each queue is a block of its own");
+const IN_USE: Clause = clause("2.7.2", "a queue in use does not move");
+const APART: Clause = clause("2.7.2", "each queue is a separate block");
 const FEATURES: Clause = clause("3.1.2", "features are accepted before DRIVER_OK");
 const BIT_30: Clause = clause("6.3", "bit 30 should not be accepted");
 const PAGE: Clause = clause("4.2.4", "GuestPageSize is a power of two, written before any queue is used");
 const ALIGN: Clause = clause("4.2.4", "QueueAlign is a power of two");
 const SIZE: Clause = clause("4.2.4", "QueueNum is a power of two, at most QueueNumMax");
 
-/// Where no test has memory below 4 GiB, as a page and as an address: the middle of what 32 bits can address.
+/// An address below 4 GiB where no test has memory, as a page and as an address: the middle of the 32-bit space.
 const MIDDLE: u32 = 1 << 31;
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-block-page-is-all-ones", MEMORY, "the page of a queue is 0xffffffff", |d| paged(d, u32::MAX)),
     registers("hostile-block-page-is-the-top-bit", MEMORY, "the page of a queue is 0x80000000", |d| paged(d, MIDDLE)),
-    registers("hostile-block-page-of-firmware", MEMORY, "the page of a queue is firmware's ROM", |d| paged(d, 0xfffff)),
+    registers("hostile-block-page-of-firmware", MEMORY, "the page of a queue is that of firmware's ROM", |d| {
+        paged(d, 0xfffff)
+    }),
     registers("hostile-block-page-of-the-video-hole", MEMORY, "the page of a queue is in the hole below 1 MiB", |d| {
         paged(d, 0xa0)
     }),
-    registers("hostile-block-page-of-own-registers", MEMORY, "the page of a queue has the device's registers", |d| {
-        let page = (d.own_registers()? >> 12) as u32;
-        paged(d, page)
-    }),
-    registers("hostile-block-page-of-the-io-apic", MEMORY, "the page of a queue is the I/O APIC's", |d| {
+    registers(
+        "hostile-block-page-of-own-registers",
+        MEMORY,
+        "the page of a queue is that of the device's registers",
+        |d| {
+            let page = (d.own_registers()? >> 12) as u32;
+            paged(d, page)
+        },
+    ),
+    registers("hostile-block-page-of-the-io-apic", MEMORY, "the page of a queue is that of the I/O APIC", |d| {
         paged(d, 0xfec00)
     }),
     registers("hostile-block-page-is-the-end-of-ram", MEMORY, "the page of a queue is the end of memory", |d| {
@@ -51,7 +58,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-block-takes-every-page",
         MEMORY,
-        "a queue gets one page after the other, all beyond memory",
+        "a queue's page is set to many values in turn, all beyond memory",
         |d| {
             others(d)?;
             let queue = target(d)?;
@@ -67,7 +74,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-block-page-before-the-driver-is-there",
         ORDER,
-        "a queue gets its page right after a reset",
+        "a queue's page is written right after a reset",
         |d| {
             d.reset()?;
             d.arena.clear();
@@ -78,39 +85,47 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             finish(d)
         },
     ),
-    registers("hostile-block-page-on-a-running-device", ORDER, "a queue gets its page after DRIVER_OK", |d| {
+    registers("hostile-block-page-on-a-running-device", ORDER, "a queue's page is written after DRIVER_OK", |d| {
         others(d)?;
         set(d, LIVE);
         let (setup, queue) = (d.plain(), target(d)?);
         d.enable(queue, &setup)?;
         finish(d)
     }),
-    registers("hostile-block-page-of-an-absent-queue", EXISTS, "queues that do not exist get pages and kicks", |d| {
-        others(d)?;
-        for queue in [d.first_absent(), 63, 64, 1023, 1024, 0x7fff, 0x8000, 0xffff] {
-            for page in [1, MIDDLE, u32::MAX, 0] {
-                d.select(queue);
-                d.write_page(page)?;
-                d.kick_number(queue, queue);
+    registers(
+        "hostile-block-page-of-an-absent-queue",
+        EXISTS,
+        "pages of queues that do not exist are written, and the queues are kicked",
+        |d| {
+            others(d)?;
+            for queue in [d.first_absent(), 63, 64, 1023, 1024, 0x7fff, 0x8000, 0xffff] {
+                for page in [1, MIDDLE, u32::MAX, 0] {
+                    d.select(queue);
+                    d.write_page(page)?;
+                    d.kick_number(queue, queue);
+                }
             }
-        }
-        set(d, LIVE);
-        finish(d)
-    }),
-    registers("hostile-block-moves-while-in-use", IN_USE, "a running queue gets another page", |d| {
+            set(d, LIVE);
+            finish(d)
+        },
+    ),
+    registers("hostile-block-moves-while-in-use", IN_USE, "a running queue's page is changed", |d| {
         running(d)?;
         let (queue, page) = (target(d)?, elsewhere(d)?);
         d.select(queue);
         d.write_page(page)?;
         finish(d)
     }),
-    registers("hostile-block-moves-beyond-ram", IN_USE, "a running queue gets a page beyond memory", |d| {
+    registers("hostile-block-moves-beyond-ram", IN_USE, "a running queue's page is set beyond memory", |d| {
         repaged(d, &[MIDDLE])
     }),
-    registers("hostile-block-goes-in-traffic", IN_USE, "the page of a running queue becomes 0", |d| repaged(d, &[0])),
-    registers("hostile-block-goes-and-comes", IN_USE, "the page of a running queue is 0 and others in turn", |d| {
-        repaged(d, &[0, MIDDLE, 0, u32::MAX, 0])
-    }),
+    registers("hostile-block-goes-in-traffic", IN_USE, "the page of a running queue is set to 0", |d| repaged(d, &[0])),
+    registers(
+        "hostile-block-goes-and-comes",
+        IN_USE,
+        "the page of a running queue is set to 0 and others in turn",
+        |d| repaged(d, &[0, MIDDLE, 0, u32::MAX, 0]),
+    ),
     registers("hostile-blocks-are-one", APART, "two queues have the same block", |d| {
         running(d)?;
         skip_unless!(d.queues.len() > 1, "the device has one queue");
@@ -145,14 +160,14 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-/// The checks of what only legacy registers on MMIO have, in the order in which they run.
+/// The checks of legacy registers on MMIO, in the order in which they run.
 pub(in crate::checks) const MMIO: &[Check] = &[
     registers("hostile-mmio-page-size-0", PAGE, "GuestPageSize is 0", |d| page_size(d, &[0])),
     registers("hostile-mmio-page-size-1", PAGE, "GuestPageSize is 1", |d| page_size(d, &[1])),
     registers("hostile-mmio-page-size-odd", PAGE, "GuestPageSize is 4095", |d| page_size(d, &[4095])),
     registers("hostile-mmio-page-size-2-gib", PAGE, "GuestPageSize is 2^31", |d| page_size(d, &[1 << 31])),
     registers("hostile-mmio-page-size-of-ones", PAGE, "GuestPageSize is 0xffffffff", |d| page_size(d, &[u32::MAX])),
-    registers("hostile-mmio-page-size-takes-many-values", PAGE, "GuestPageSize takes one value after the other", |d| {
+    registers("hostile-mmio-page-size-takes-many-values", PAGE, "GuestPageSize is set to many values in turn", |d| {
         page_size(d, &[0, 3, 512, 4096, 65536, 1 << 20, 1 << 31, 4096])
     }),
     registers("hostile-mmio-page-size-is-never-written", PAGE, "a queue is used without a GuestPageSize", |d| {
@@ -173,7 +188,7 @@ pub(in crate::checks) const MMIO: &[Check] = &[
     registers("hostile-mmio-align-3", ALIGN, "QueueAlign is 3", |d| align(d, 3)),
     registers("hostile-mmio-align-4095", ALIGN, "QueueAlign is 4095", |d| align(d, 4095)),
     registers("hostile-mmio-align-2-gib", ALIGN, "QueueAlign is 2^31", |d| {
-        // The used ring is there then.
+        // The used ring is there in that case.
         nothing_in_the_middle(d)?;
         align(d, MIDDLE)
     }),
@@ -226,7 +241,7 @@ fn others(d: &mut TestDevice<'_>) -> Verdict {
     d.wanted_queues().into_iter().filter(|other| *other != queue).try_for_each(|other| d.enable(other, &setup))
 }
 
-/// Sets up a queue at this page, which is no memory, and kicks it. Refused if the page does not read back.
+/// Sets up a queue at this page, where there is no memory, and kicks it. Refused if the page does not read back.
 fn paged(d: &mut TestDevice<'_>, page: u32) -> Verdict<Reaction> {
     others(d)?;
     let queue = target(d)?;
@@ -242,7 +257,7 @@ fn paged(d: &mut TestDevice<'_>, page: u32) -> Verdict<Reaction> {
     Ok(if taken { Reaction::Ignored } else { Reaction::Refused })
 }
 
-/// A page of the arena that nothing is in, with room for the largest queue behind it.
+/// An empty page of the arena, with room for the largest queue behind it.
 fn elsewhere(d: &mut TestDevice<'_>) -> Verdict<u32> {
     let room = 8 * LEGACY_PAGE;
     let at = d.arena.place(room, LEGACY_PAGE, 0)?;
@@ -251,7 +266,7 @@ fn elsewhere(d: &mut TestDevice<'_>) -> Verdict<u32> {
     Ok(d.page_of(at))
 }
 
-/// Gives a running queue these pages one after the other, and sends requests.
+/// Gives a running queue these pages in turn, and sends requests.
 fn repaged(d: &mut TestDevice<'_>, pages: &[u32]) -> Verdict<Reaction> {
     running(d)?;
     let queue = d.number(Role::First)?;
@@ -268,13 +283,13 @@ fn write(d: &mut TestDevice<'_>, register: usize, value: u32) -> Verdict {
     Ok(())
 }
 
-/// Skips a check in which the device may write at 2^31 where memory is there.
+/// Skips a check in which the device may write at 2^31, if there is memory.
 fn nothing_in_the_middle(d: &TestDevice<'_>) -> Verdict {
     skip_unless!(d.ends()?.low <= u64::from(MIDDLE), "memory is at 2^31");
     Ok(())
 }
 
-/// Sets up a queue at 2^31, or wherever the size of pages puts it.
+/// Sets up a queue at 2^31, or at the address that the page size yields.
 fn far(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
     nothing_in_the_middle(d)?;
     let queue = target(d)?;

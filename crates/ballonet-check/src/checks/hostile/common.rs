@@ -67,14 +67,19 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-isr-is-written", ISR, "the ISR status is written in traffic, with its interrupts in use", |d| {
-        let write = |d: &mut TestDevice<'_>| d.write_isr([0xff, 0, 3]);
-        match in_traffic_by(d, InterruptMode::Line, write) {
-            // There is no line.
-            Err(Stop::Skipped(_)) => in_traffic(d, write),
-            outcome => outcome,
-        }
-    }),
+    registers(
+        "hostile-isr-is-written",
+        ISR,
+        "the ISR status is written during traffic, with its interrupts in use",
+        |d| {
+            let write = |d: &mut TestDevice<'_>| d.write_isr([0xff, 0, 3]);
+            match in_traffic_by(d, InterruptMode::Line, write) {
+                // There is no line.
+                Err(Stop::Skipped(_)) => in_traffic(d, write),
+                outcome => outcome,
+            }
+        },
+    ),
     registers("hostile-bar-is-read-throughout", STRUCTURE, "the BAR is read in every width, including gaps", |d| {
         in_traffic(d, |d| {
             d.with_bar(|_, bar| (0..bar.len()).step_by(4).for_each(|offset| TestDevice::read_every_width(bar, offset)))
@@ -93,7 +98,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-/// Visits the common structure by this width, but for `device_status`: a write of what is read would be no attack, and
+/// Accesses the common structure in this width, except `device_status`: writing back its value would be no attack, and
 /// one of zeros a reset.
 fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&mut TestDevice<'_>, usize)) {
     let status = offset_of!(CommonConfig, device_status);
@@ -104,7 +109,7 @@ fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&
     }
 }
 
-/// Whether no structure and no part of MSI-X is at this place of the BAR of the common structure.
+/// Whether this offset in the BAR of the common structure belongs to no structure and not to MSI-X.
 pub(super) fn is_gap(d: &TestDevice<'_>, offset: u64) -> bool {
     let Ok((bar, _)) = d.place_of(CapabilityType::Common) else { return false };
     let inside = |start: u64, length: u64| (start..start.saturating_add(length)).contains(&offset);

@@ -1,6 +1,6 @@
 //! Frame numbers.
 //!
-//! A frame number that names memory has the host discard it. So all that are in memory name the tester's.
+//! The host discards memory whose frame number is inflated. So all frame numbers within memory are the tester's.
 
 use super::steps::{PAGE, give_page, offer_numbers, quiet, running, sent};
 use super::{clause, registers};
@@ -14,7 +14,7 @@ const NOT_IN: Clause = clause("5.5.6.1", "only a frame in the balloon is deflate
 const FLYING: Clause = clause("5.5.6.1", "a frame must not be deflated while its inflate request is in flight");
 const ARRAY: Clause = clause("5.5.6", "a request is an array of 32-bit frame numbers");
 const READABLE: Clause = clause("5.5.6", "frame numbers are in device-readable memory");
-/// The last frame number there is.
+/// The last frame number.
 const LAST: u32 = u32::MAX;
 /// A frame beyond the memory of any machine that a test would have: at 2^43.
 const BEYOND: u32 = 1 << 31;

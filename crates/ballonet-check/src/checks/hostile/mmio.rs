@@ -1,4 +1,4 @@
-//! Registers on MMIO: widths, places, directions and orders.
+//! Registers on MMIO: widths, offsets, directions and order.
 
 use super::steps::{BEYOND, LIVE, finish, in_traffic, kick_both, quiet, running, send, set, target};
 use super::{clause, registers};
@@ -11,7 +11,7 @@ use ballonet::virtio::InterruptMode;
 const WIDTH: Clause = clause("4.2.2.2", "registers must be accessed with 32 bits, aligned");
 const READ_ONLY: Clause = clause("4.2.2.2", "read-only registers must not be written");
 const WRITE_ONLY: Clause = clause("4.2.2.2", "write-only registers must not be read");
-const PLACE: Clause = clause("4.2.2.2", "only the places of registers must be accessed");
+const PLACE: Clause = clause("4.2.2.2", "only offsets of registers must be accessed");
 const READY: Clause = clause("4.2.2.2", "while QueueReady is not 0 the queue's registers must not be accessed");
 const ONE: Clause = clause("4.2.2", "QueueReady is written with 1, or 0 to stop");
 const SIZE: Clause = clause("4.2.2.2", "QueueSize must be at most QueueSizeMax");
@@ -21,14 +21,14 @@ const FEATURES: Clause = clause("4.2.2.2", "a word of features must be selected 
 const WORDS: Clause = clause("4.2.2", "feature selectors select words that exist");
 const ACK: Clause = clause("4.2.2.2", "only defined bits, of events that were handled, must be acknowledged");
 const SHARED: Clause = clause("4.2.2", "SHMSel names a region that exists");
-const STATUS: Clause = clause("4.2.2", "Status has the bits of the device status, and reads as such");
+const STATUS: Clause = clause("4.2.2", "Status has only the bits of the device status, and reads back");
 const RESET: Clause = clause("4.2.2.2", "after a reset the driver waits until Status is 0");
 const NOTIFY: Clause = clause("4.2.3.3", "a notification is the number of a queue");
 
 /// Registers that are read-only, and those that are write-only, of either version; status and doorbell apart.
 const READABLE: [usize; 8] = [0x00, 0x04, 0x08, 0x0c, 0x10, 0x34, 0x60, 0xfc];
 const WRITABLE: [usize; 13] = [0x14, 0x20, 0x24, 0x28, 0x30, 0x38, 0x3c, 0x64, 0x80, 0x84, 0x90, 0xa0, 0xac];
-/// Places without a register.
+/// Offsets without a register.
 const GAPS: [usize; 14] = [0x18, 0x1c, 0x2c, 0x48, 0x4c, 0x54, 0x58, 0x5c, 0x68, 0x74, 0x88, 0x98, 0xc4, 0xf8];
 
 /// The checks, in the order in which they run.
@@ -47,10 +47,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             });
         })
     }),
-    registers("hostile-mmio-writes-of-8-bits", WIDTH, "every register but Status is written in bytes", |d| {
+    registers("hostile-mmio-writes-of-8-bits", WIDTH, "every register except Status is written in bytes", |d| {
         touched(d, |registers| but_status(1).for_each(|at| registers.write8(at, 0xff)))
     }),
-    registers("hostile-mmio-writes-of-16-bits", WIDTH, "every register but Status is written in words", |d| {
+    registers("hostile-mmio-writes-of-16-bits", WIDTH, "every register except Status is written in words", |d| {
         touched(d, |registers| but_status(2).for_each(|at| registers.write16(at, 0xffff)))
     }),
     registers("hostile-mmio-status-of-8-bits", WIDTH, "Status is written in bytes", |d| {
@@ -65,15 +65,20 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-mmio-kick-of-16-bits", WIDTH, "a notification has 16 bits", |d| {
         touched(d, |registers| [0, 2].into_iter().for_each(|at| registers.write16(mmio::QUEUE_NOTIFY + at, 0)))
     }),
-    registers("hostile-mmio-kick-of-64-bits", WIDTH, "a notification writes the register behind it too", |d| {
+    registers("hostile-mmio-kick-of-64-bits", WIDTH, "a notification also writes the register after it", |d| {
         touched(d, |registers| registers.write64(mmio::QUEUE_NOTIFY, 0xffff_ffff_0000_0000))
     }),
-    registers("hostile-mmio-read-only-registers-are-written", READ_ONLY, "read-only registers are all ones", |d| {
-        touched(d, |registers| {
-            READABLE.into_iter().for_each(|at| registers.write32(at, u32::MAX));
-            READABLE.into_iter().for_each(|at| registers.write32(at, 0));
-        })
-    }),
+    registers(
+        "hostile-mmio-read-only-registers-are-written",
+        READ_ONLY,
+        "read-only registers are written with all ones",
+        |d| {
+            touched(d, |registers| {
+                READABLE.into_iter().for_each(|at| registers.write32(at, u32::MAX));
+                READABLE.into_iter().for_each(|at| registers.write32(at, 0));
+            })
+        },
+    ),
     registers("hostile-mmio-write-only-registers-are-read", WRITE_ONLY, "write-only registers are read", |d| {
         touched(d, |registers| {
             WRITABLE.into_iter().chain([mmio::QUEUE_NOTIFY]).for_each(|at| {
@@ -81,14 +86,14 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             });
         })
     }),
-    registers("hostile-mmio-gaps-are-read", PLACE, "places without a register are read", |d| {
+    registers("hostile-mmio-gaps-are-read", PLACE, "offsets without a register are read", |d| {
         touched(d, |registers| {
             GAPS.into_iter().for_each(|at| {
                 registers.read32(at);
             });
         })
     }),
-    registers("hostile-mmio-gaps-are-written", PLACE, "places without a register are written", |d| {
+    registers("hostile-mmio-gaps-are-written", PLACE, "offsets without a register are written", |d| {
         touched(d, |registers| GAPS.into_iter().for_each(|at| registers.write32(at, u32::MAX)))
     }),
     registers(
@@ -127,25 +132,33 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-mmio-ready-2", ONE, "QueueReady is written with 2", |d| readied(d, &[2])),
     registers("hostile-mmio-ready-of-ones", ONE, "QueueReady is written with 0xffffffff", |d| readied(d, &[u32::MAX])),
     registers("hostile-mmio-ready-twice", READY, "QueueReady is written with 1 twice", |d| readied(d, &[1, 1])),
-    registers("hostile-mmio-ready-goes-and-comes", READY, "QueueReady is 0 and 1 in turn in traffic", |d| {
+    registers("hostile-mmio-ready-goes-and-comes", READY, "QueueReady is set to 0 and 1 in turn during traffic", |d| {
         readied(d, &[0, 1, 0, 1])
     }),
-    registers("hostile-mmio-ready-stays-0", READY, "QueueReady becomes 0 in traffic and is not read back", |d| {
-        readied(d, &[0])
-    }),
-    registers("hostile-mmio-ready-without-addresses", BEFORE, "a queue is ready that has no addresses", |d| {
+    registers(
+        "hostile-mmio-ready-stays-0",
+        READY,
+        "QueueReady is written with 0 during traffic and not read back",
+        |d| readied(d, &[0]),
+    ),
+    registers("hostile-mmio-ready-without-addresses", BEFORE, "a queue without addresses is made ready", |d| {
         bare(d, |d| write(d, mmio::QUEUE_SIZE, 8))
     }),
-    registers("hostile-mmio-ready-without-a-size", BEFORE, "a queue is ready that has no size", |d| {
+    registers("hostile-mmio-ready-without-a-size", BEFORE, "a queue without a size is made ready", |d| {
         bare(d, |d| d.write_parts([BEYOND; 3]))
     }),
-    registers("hostile-mmio-ready-with-low-halves", BEFORE, "a queue is ready with the low halves of addresses", |d| {
-        bare(d, |d| {
-            write(d, mmio::QUEUE_SIZE, 8)?;
-            let halves = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
-            halves.into_iter().try_for_each(|at| write(d, at, 0xffff_f000))
-        })
-    }),
+    registers(
+        "hostile-mmio-ready-with-low-halves",
+        BEFORE,
+        "a queue with only the low halves of its addresses is made ready",
+        |d| {
+            bare(d, |d| {
+                write(d, mmio::QUEUE_SIZE, 8)?;
+                let halves = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
+                halves.into_iter().try_for_each(|at| write(d, at, 0xffff_f000))
+            })
+        },
+    ),
     registers("hostile-mmio-size-past-the-maximum", SIZE, "QueueSize is twice QueueSizeMax", |d| {
         let most = u32::from(d.sizes[usize::from(target(d)?)]);
         bare_of(d, 2 * most)
@@ -163,12 +176,17 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-mmio-addresses-while-ready", READY, "addresses change while QueueReady is 1", |d| {
         while_ready(d, |d| d.write_parts([BEYOND; 3]))
     }),
-    registers("hostile-mmio-addresses-halved-while-ready", READY, "high halves of addresses change in traffic", |d| {
-        while_ready(d, |d| {
-            let halves = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
-            halves.into_iter().try_for_each(|at| write(d, at + 4, 0xffff))
-        })
-    }),
+    registers(
+        "hostile-mmio-addresses-halved-while-ready",
+        READY,
+        "high halves of addresses change during traffic",
+        |d| {
+            while_ready(d, |d| {
+                let halves = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
+                halves.into_iter().try_for_each(|at| write(d, at + 4, 0xffff))
+            })
+        },
+    ),
     registers("hostile-mmio-select-65536", EXISTS, "QueueSel is 0x10000, and the queue is made ready", |d| {
         selected(d, 0x1_0000)
     }),
@@ -178,7 +196,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers(
         "hostile-mmio-select-past-the-last",
         EXISTS,
-        "QueueSel is past the last queue, which is made ready",
+        "QueueSel selects a queue past the last, which is made ready",
         |d| {
             let queue = d.first_absent().into();
             selected(d, queue)
@@ -213,13 +231,16 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-mmio-ack-of-undefined-bits", ACK, "undefined bits are acknowledged", |d| {
         acknowledged(d, &[4, 0x8000_0000, u32::MAX], false)
     }),
-    registers("hostile-mmio-ack-in-a-storm", ACK, "all bits are acknowledged hundreds of times in traffic", |d| {
+    registers("hostile-mmio-ack-in-a-storm", ACK, "all bits are acknowledged hundreds of times during traffic", |d| {
         acknowledged(d, &[u32::MAX; 200], false)
     }),
     registers("hostile-mmio-ack-never", ACK, "interrupts are never acknowledged", |d| acknowledged(d, &[], true)),
-    registers("hostile-mmio-interrupt-status-is-written", READ_ONLY, "InterruptStatus is written in traffic", |d| {
-        in_traffic(d, |d| d.write_isr([0xff, 0, 1]))
-    }),
+    registers(
+        "hostile-mmio-interrupt-status-is-written",
+        READ_ONLY,
+        "InterruptStatus is written during traffic",
+        |d| in_traffic(d, |d| d.write_isr([0xff, 0, 1])),
+    ),
     registers("hostile-mmio-shared-memory-past-the-last", SHARED, "every kind of region is selected and read", |d| {
         touched(d, |registers| {
             for region in [0, 1, 255, 256, 0x7fff_ffff, u32::MAX] {
@@ -242,12 +263,12 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         }
         quiet(d)
     }),
-    registers("hostile-mmio-status-of-high-bits-alone", STATUS, "Status is written with nothing but high bits", |d| {
+    registers("hostile-mmio-status-of-high-bits-alone", STATUS, "Status is written with high bits only", |d| {
         running(d)?;
         write(d, mmio::STATUS, 0xffff_ff00)?;
         finish(d)
     }),
-    registers("hostile-mmio-reset-and-setup-at-once", RESET, "a reset in traffic is not awaited", |d| {
+    registers("hostile-mmio-reset-and-setup-at-once", RESET, "a reset during traffic is not awaited", |d| {
         running(d)?;
         d.post(Role::First, 0..8, &Shape::PLAIN)?;
         d.publish(Role::First)?;
@@ -265,7 +286,7 @@ fn write(d: &mut TestDevice<'_>, register: usize, value: u32) -> Verdict {
     Ok(())
 }
 
-/// Does something to the registers of a device in traffic.
+/// Does something to the registers of a device during traffic.
 fn touched(d: &mut TestDevice<'_>, act: impl FnOnce(&mut Mapped)) -> Verdict<Reaction> {
     in_traffic(d, |d| {
         act(&mut d.mmio()?.registers);
@@ -273,17 +294,17 @@ fn touched(d: &mut TestDevice<'_>, act: impl FnOnce(&mut Mapped)) -> Verdict<Rea
     })
 }
 
-/// The places of this width outside of Status.
+/// The offsets of this width, except Status.
 fn but_status(width: usize) -> impl Iterator<Item = usize> {
     (0..mmio::CONFIG).step_by(width).filter(|at| at & !3 != mmio::STATUS)
 }
 
-/// Skips a check of registers that version 1 does not have.
+/// Skips a check of registers that version 1 lacks.
 fn version_2(d: &TestDevice<'_>) -> Verdict {
     super::steps::since_version_1(d, "QueueReady")
 }
 
-/// Writes `QueueReady` of a queue in traffic.
+/// Writes `QueueReady` of a queue during traffic.
 fn readied(d: &mut TestDevice<'_>, values: &[u32]) -> Verdict<Reaction> {
     version_2(d)?;
     in_traffic(d, |d| {
@@ -346,7 +367,7 @@ fn kicked(d: &mut TestDevice<'_>, value: u32) -> Verdict<Reaction> {
     in_traffic(d, |d| write(d, mmio::QUEUE_NOTIFY, value))
 }
 
-/// Acknowledges these bits one after the other, with requests between them. With `ignored` interrupts stay unheard.
+/// Acknowledges these bits in turn, with requests between them. With `ignored` no interrupt is handled.
 fn acknowledged(d: &mut TestDevice<'_>, values: &[u32], ignored: bool) -> Verdict<Reaction> {
     skip_unless!(d.mmio().is_ok(), "the device is not on MMIO");
     let mode = InterruptMode::Polling;

@@ -1,4 +1,4 @@
-//! The ports of the legacy interface on PCI: widths, places and directions.
+//! The ports of the legacy interface on PCI: widths, offsets and directions.
 
 use super::steps::{in_traffic, in_traffic_by, quiet, running, send};
 use super::{clause, registers};
@@ -40,19 +40,22 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-ports-kick-in-bytes", WIDTH, "a queue is notified in bytes", |d| {
         ported(d, |ports| (0..2).for_each(|byte| ports.write8(ports::QUEUE_NOTIFY + byte, 0)))
     }),
-    registers("hostile-ports-kick-with-32-bits", WIDTH, "a notification writes status and ISR too", |d| {
+    registers("hostile-ports-kick-with-32-bits", WIDTH, "a notification also writes status and ISR", |d| {
         ported(d, |ports| ports.write32(ports::QUEUE_NOTIFY, 0xff07_0000))
     }),
-    registers("hostile-ports-kick-with-a-reset", RESET, "a notification of 32 bits resets the device", |d| {
-        ported(d, |ports| ports.write32(ports::QUEUE_NOTIFY, 0))
-    }),
+    registers(
+        "hostile-ports-kick-with-a-reset",
+        RESET,
+        "a 32-bit notification also writes the status, and resets the device",
+        |d| ported(d, |ports| ports.write32(ports::QUEUE_NOTIFY, 0)),
+    ),
     registers("hostile-ports-select-with-size", WIDTH, "queue size and selector are written as 32 bits", |d| {
         ported(d, |ports| ports.write32(ports::QUEUE_SIZE, 0xffff_0001))
     }),
     registers("hostile-ports-status-with-isr", WIDTH, "status and ISR are written as 16 bits", |d| {
         ported(d, |ports| ports.write16(ports::DEVICE_STATUS, 0xff07))
     }),
-    registers("hostile-ports-status-0-with-isr", RESET, "a reset is written as 16 bits with the ISR", |d| {
+    registers("hostile-ports-status-0-with-isr", RESET, "a reset is written as 16 bits, together with the ISR", |d| {
         ported(d, |ports| ports.write16(ports::DEVICE_STATUS, 0xff00))
     }),
     registers("hostile-ports-status-read-as-32-bits", WIDTH, "doorbell, status and ISR are read as 32 bits", |d| {
@@ -68,7 +71,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-ports-size-is-written", READ_ONLY, "the queue size is written", |d| {
         ported(d, |ports| [0, 1, 3, 0x8000, 0xffff].into_iter().for_each(|size| ports.write16(ports::QUEUE_SIZE, size)))
     }),
-    registers("hostile-ports-isr-is-written", READ_ONLY, "the ISR status is written in traffic", |d| {
+    registers("hostile-ports-isr-is-written", READ_ONLY, "the ISR status is written during traffic", |d| {
         in_traffic(d, |d| d.write_isr([0xff, 0, 3]))
     }),
     registers("hostile-ports-doorbell-is-read", WRITE_ONLY, "the doorbell is read in every width", |d| {
@@ -83,18 +86,21 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-ports-configuration-past-its-fields", PAST, "the BAR is written past the configuration", |d| {
         past_fields(d, InterruptMode::Polling)
     }),
-    registers("hostile-ports-configuration-past-with-msix", PAST, "the same with MSI-X on, which moves it", |d| {
-        past_fields(d, InterruptMode::Shared)
-    }),
-    registers("hostile-ports-of-ones", WIDTH, "every dword of the header becomes all ones but the last", |d| {
+    registers(
+        "hostile-ports-configuration-past-with-msix",
+        PAST,
+        "the same with MSI-X on, which moves the configuration",
+        |d| past_fields(d, InterruptMode::Shared),
+    ),
+    registers("hostile-ports-of-ones", WIDTH, "every dword of the header except the last is set to all ones", |d| {
         ported(d, |ports| (0..ports::QUEUE_NOTIFY).step_by(4).for_each(|offset| ports.write32(offset, u32::MAX)))
     }),
-    registers("hostile-ports-of-zeros", WIDTH, "every dword of the header becomes 0", |d| {
+    registers("hostile-ports-of-zeros", WIDTH, "every dword of the header is set to 0", |d| {
         ported(d, |ports| (0..HEADER).step_by(4).for_each(|offset| ports.write32(offset, 0)))
     }),
 ];
 
-/// Does something to the ports of a device in traffic.
+/// Does something to the ports of a device during traffic.
 fn ported(d: &mut TestDevice<'_>, act: impl FnOnce(&mut Mapped)) -> Verdict<Reaction> {
     in_traffic(d, |d| {
         act(&mut d.legacy()?.ports);
@@ -102,7 +108,7 @@ fn ported(d: &mut TestDevice<'_>, act: impl FnOnce(&mut Mapped)) -> Verdict<Reac
     })
 }
 
-/// Writes behind the longest configuration that a device of this type has.
+/// Writes past the longest configuration that a device of this type has.
 fn past_fields(d: &mut TestDevice<'_>, mode: InterruptMode) -> Verdict<Reaction> {
     in_traffic_by(d, mode, |d| {
         let (start, end) = (d.kind.longest_config().next_multiple_of(4), d.config.len() & !3);

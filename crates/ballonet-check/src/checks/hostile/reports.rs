@@ -21,23 +21,18 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         report(d, 2048, 4096)
     }),
     registers("hostile-report-beyond-ram", REPORT, "a report is beyond memory", |d| reported(d, (1 << 50, 4096), true)),
-    registers("hostile-report-of-the-end-of-ram", REPORT, "a report is of the first page behind memory", |d| {
+    registers("hostile-report-of-the-end-of-ram", REPORT, "the first page after the end of memory is reported", |d| {
         let at = d.ends()?.high;
         reported(d, (at, 4096), true)
     }),
-    registers(
-        "hostile-report-of-the-hole",
-        REPORT,
-        "a report is of the first page behind the memory below 4 GiB",
-        |d| {
-            let at = d.ends()?.low;
-            reported(d, (at, 4096), true)
-        },
-    ),
-    registers("hostile-report-of-firmware", REPORT, "a report is of firmware's ROM below 4 GiB", |d| {
+    registers("hostile-report-of-the-hole", REPORT, "the first page after the memory below 4 GiB is reported", |d| {
+        let at = d.ends()?.low;
+        reported(d, (at, 4096), true)
+    }),
+    registers("hostile-report-of-firmware", REPORT, "firmware's ROM below 4 GiB is reported", |d| {
         reported(d, (0xffff_f000, 4096), true)
     }),
-    registers("hostile-report-of-the-video-hole", REPORT, "a report is of the hole below 1 MiB", |d| {
+    registers("hostile-report-of-the-video-hole", REPORT, "the hole below 1 MiB is reported", |d| {
         reported(d, (0xa_0000, 4096), true)
     }),
     registers("hostile-report-huge-beyond-ram", REPORT, "a report has 2^32 - 4096 bytes beyond memory", |d| {
@@ -122,7 +117,7 @@ fn report(d: &mut TestDevice<'_>, skew: u64, length: u32) -> Verdict<Reaction> {
     send_report(d, &[Part { address, length, writable: true }])
 }
 
-/// Reports memory that is none.
+/// Reports addresses without memory.
 fn reported(d: &mut TestDevice<'_>, (address, length): (u64, u32), writable: bool) -> Verdict<Reaction> {
     running_with(d, PAGE_REPORTING)?;
     send_report(d, &[Part { address, length, writable }])

@@ -333,7 +333,7 @@ fn rewritten(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>) -> Ve
     finish(d)
 }
 
-/// Does something to the registers of a running queue of four, and sends as many requests as pass its end twice.
+/// Does something to the registers of a running queue of four, and sends enough requests to wrap it twice.
 fn in_small_queue(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>) -> Verdict) -> Verdict<Reaction> {
     d.start_small(4)?;
     let queue = d.number(Role::First)?;

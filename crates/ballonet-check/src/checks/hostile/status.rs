@@ -71,7 +71,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-status-all-bits", UNDEFINED, "all bits of the status but DEVICE_NEEDS_RESET are set", |d| {
         running(d)?;
-        // All ones would read like the registers of a device that is gone.
+        // All ones would look like a device that is gone.
         d.set_status(Status::from_bits_retain(0xbf));
         kick_both(d);
         d.reset()?;

@@ -20,7 +20,7 @@ pub(super) const PAGE: usize = 4096;
 /// Changes of a request in flight that one check tries.
 pub(super) const RACES: u16 = 16;
 
-/// Sets the status; on the legacy interface without the bit that it does not have.
+/// Sets the status; on the legacy interface without `FEATURES_OK`, which it lacks.
 pub(super) fn set(d: &mut TestDevice<'_>, status: Status) {
     let status = expressible(d, status);
     d.set_status(status);
@@ -31,7 +31,7 @@ pub(super) fn expressible(d: &TestDevice<'_>, status: Status) -> Status {
     if d.is_legacy() { status - Status::FEATURES_OK } else { status }
 }
 
-/// Skips a check of what the legacy interface does not have.
+/// Skips a check of something that the legacy interface lacks.
 pub(super) fn since_version_1(d: &TestDevice<'_>, what: &str) -> Verdict {
     skip_unless!(!d.is_legacy(), "the legacy interface has no {what}");
     Ok(())
@@ -42,7 +42,7 @@ pub(super) fn target(d: &TestDevice<'_>) -> Verdict<u16> {
     d.number(Role::Second)
 }
 
-/// Starts the device in the plainest way, and has it serve a request.
+/// Starts the device with minimal features, and has it serve a request.
 pub(super) fn running(d: &mut TestDevice<'_>) -> Verdict {
     let setup = d.plain();
     d.start(&setup)?;
@@ -80,11 +80,11 @@ pub(super) fn in_traffic_by(
     quiet(d)
 }
 
-/// Sends a request of four units from this one on to a running device, of whatever state by now, and kicks.
+/// Sends a request of four units from this one on to a device in any state, and kicks.
 pub(super) fn send(d: &mut TestDevice<'_>, unit: usize) -> Verdict {
     match d.post(Role::First, unit..unit + 4, &Shape::PLAIN) {
         Ok(_) => {}
-        // No request is known to the device: a kick for nothing will do.
+        // The tester knows no request to this device: an empty kick will do.
         Err(Stop::Skipped(_)) if !d.has_requests() => {
             d.kick_number(0, 0);
             return Ok(());
@@ -130,21 +130,21 @@ pub(super) fn offer_numbers(d: &mut TestDevice<'_>, role: Role, frames: &[u32]) 
     d.arena.write(at, &bytes);
     d.buffers.push((at, at + bytes.len()));
     for (frame, pfn) in d.pfns.iter().enumerate() {
-        // Whoever inflates the tester's frames here has them deflated later.
+        // The tester's frames that are inflated here are deflated later.
         d.away[frame] |= role == Role::First && frames.contains(pfn);
     }
     let part = Part { address: d.arena.address(at), length: bytes.len() as u32, writable: false };
     d.add(role, &[part], None).map(drop)
 }
 
-/// Lets the host discard the page of the arena in which a place is: its frame number.
+/// Lets the host discard the page of the arena around an offset. Returns its frame number.
 pub(super) fn give_page(d: &mut TestDevice<'_>, at: usize) -> u32 {
     let start = at & !(PAGE - 1);
     d.arena.open(start, PAGE);
     (d.arena.address(start) >> 12) as u32
 }
 
-/// Offers lawful requests one after the other, and changes each while it is in flight.
+/// Offers lawful requests in turn, and changes each while it is in flight.
 pub(super) fn race(a: &mut Attacker<'_, '_>, mut change: impl FnMut(&mut Attacker<'_, '_>, u16) -> Verdict) -> Verdict {
     for place in 0..RACES.min(a.size()?) {
         a.lawful(place)?;

@@ -92,7 +92,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-/// Maps events to a vector that is not there, and sends requests.
+/// Maps events to a vector that does not exist, and sends requests.
 fn vector(d: &mut TestDevice<'_>, of: fn(u16) -> u16) -> Verdict<Reaction> {
     let value = of(d.pci_function().msix.map_or(0, |msix| msix.entries));
     let mut taken = false;
@@ -105,7 +105,7 @@ fn vector(d: &mut TestDevice<'_>, of: fn(u16) -> u16) -> Verdict<Reaction> {
     Ok(if taken { Reaction::Ignored } else { Reaction::Refused })
 }
 
-/// Writes the MSI-X control word in traffic. No entry of the table is unmasked.
+/// Writes the MSI-X control word during traffic. No entry of the table is unmasked.
 fn msix_control(d: &mut TestDevice<'_>, values: &[u16]) -> Verdict<Reaction> {
     let at = d.msix_capability()? + 2;
     in_traffic(d, |d| {

@@ -257,9 +257,9 @@ fn paged(d: &mut TestDevice<'_>, page: u32) -> Verdict<Reaction> {
     Ok(if taken { Reaction::Ignored } else { Reaction::Refused })
 }
 
-/// An empty page of the arena.
+/// An empty page of the arena, with room for the largest queue behind it.
 fn elsewhere(d: &mut TestDevice<'_>) -> Verdict<u32> {
-    let room = 4 * LEGACY_PAGE;
+    let room = 8 * LEGACY_PAGE;
     let at = d.arena.place(room, LEGACY_PAGE, 0)?;
     d.arena.zero(at, room);
     d.arena.open(at, room);

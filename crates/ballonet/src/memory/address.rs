@@ -152,7 +152,7 @@ mod tests {
         assert_eq!((run.start(), run.count(), run.address()), (Pfn(5), 3, 0x5000));
         let last = FrameRun::at(0xFFF_FFFF_F000, 1).unwrap();
         assert_eq!((last.last(), last.address()), (Pfn(u32::MAX), 0xFFF_FFFF_F000));
-        let none = [(0x5001, 1), (0x5000, 0), (0xFFF_FFFF_F000, 2), (1 << 44, 1), (u64::MAX & !0xFFF, 1)];
+        let none = [(0x5001, 1), (0x5000, 0), (0xFFF_FFFF_F000, 2), (1 << 44, 1), (!0xFFF, 1)];
         assert_eq!(none.map(|(address, count)| FrameRun::at(address, count)), [None; 5]);
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// The button ends the kernel cleanly: the device is reset, the host keeps ballooned memory, power goes off.
 fn button(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
-    message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
+    message(vm, "the power button", |text| text.starts_with("power button: detected"))?;
     vm.balloon_to(vm.memory / 2)?;
     vm.qmp.system_powerdown()?;
     let pressed = vm.event("power-button")?;
@@ -101,7 +101,7 @@ const HOT_PLUG: u8 = 1 << 1;
 /// button still works.
 fn general_purpose_event(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
-    message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
+    message(vm, "the power button", |text| text.starts_with("power button: detected"))?;
     vm.qmp.monitor(&format!("o /b {GPE_ENABLE:#x} {HOT_PLUG:#x}"))?;
     vm.qmp.device_add(&json!({ "driver": "virtio-rng-pci", "id": "rng0", "addr": "0x1e" }))?;
     vm.wait_for("the event to be turned off", |vm| Ok((read(vm, "/b", GPE_ENABLE)? == 0).then_some(())))?;
@@ -116,7 +116,7 @@ const POWER_BUTTON: u16 = 1 << 8;
 /// The same with the PM timer, which overflows every 2.3 s.
 fn timer_event(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
-    message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
+    message(vm, "the power button", |text| text.starts_with("power button: detected"))?;
     ensure!(read(vm, "/h", PM1_ENABLE)? == POWER_BUTTON, "the button and nothing else should be enabled");
     vm.qmp.monitor(&format!("o /h {PM1_ENABLE:#x} {:#x}", TIMER | POWER_BUTTON))?;
     vm.wait_for("the event to be turned off", |vm| Ok((read(vm, "/h", PM1_ENABLE)? == POWER_BUTTON).then_some(())))?;

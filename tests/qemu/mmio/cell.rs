@@ -63,7 +63,7 @@ pub(super) struct Cell {
     event_idx: bool,
     indirect_desc: bool,
     queue_reset: bool,
-    in_order: bool,
+    pub(super) in_order: bool,
 }
 
 impl Positioned for Cell {

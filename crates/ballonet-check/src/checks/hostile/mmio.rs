@@ -154,8 +154,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |d| {
             bare(d, |d| {
                 write(d, mmio::QUEUE_SIZE, 8)?;
-                let halves = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
-                halves.into_iter().try_for_each(|at| write(d, at, 0xffff_f000))
+                write_halves(d, 0, 0xffff_f000)
             })
         },
     ),
@@ -180,12 +179,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         "hostile-mmio-addresses-halved-while-ready",
         READY,
         "high halves of addresses change during traffic",
-        |d| {
-            while_ready(d, |d| {
-                let halves = [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE];
-                halves.into_iter().try_for_each(|at| write(d, at + 4, 0xffff))
-            })
-        },
+        |d| while_ready(d, |d| write_halves(d, 4, 0xffff)),
     ),
     registers("hostile-mmio-select-65536", EXISTS, "QueueSel is 0x10000, and the queue is made ready", |d| {
         selected(d, 0x1_0000)
@@ -280,6 +274,13 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         quiet(d)
     }),
 ];
+
+/// Writes one half of each address of a queue: the low one, `at` 0, or the high one, `at` 4.
+fn write_halves(device: &mut TestDevice<'_>, at: usize, value: u32) -> Verdict {
+    [mmio::QUEUE_DESC, mmio::QUEUE_DRIVER, mmio::QUEUE_DEVICE]
+        .into_iter()
+        .try_for_each(|address| write(device, address + at, value))
+}
 
 fn write(d: &mut TestDevice<'_>, register: usize, value: u32) -> Verdict {
     d.mmio()?.registers.write32(register, value);

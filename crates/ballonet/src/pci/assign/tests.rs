@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::pci::{Bars, BusRange, Function};
 use crate::pci::fake::{FakeConfig, FakeFunction, Wire};
+use crate::pci::{Bars, BusRange, Function};
 
 fn bdf(bus: u8, device: u8) -> Bdf {
     Bdf::new(0, bus, device, 0).unwrap()

@@ -70,12 +70,15 @@ macro_rules! image {
             unsafe { $crate::image::fill(to, value, length) }
         }
 
+        // Comparisons have no copies in their callers: loops, executed once each.
+        #[inline(never)]
         #[unsafe(no_mangle)]
         unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, length: usize) -> i32 {
             // SAFETY: the caller's promise.
             unsafe { $crate::image::compare(left, right, length) }
         }
 
+        #[inline(never)]
         #[unsafe(no_mangle)]
         unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, length: usize) -> i32 {
             // SAFETY: the caller's promise.

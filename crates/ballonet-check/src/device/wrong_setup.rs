@@ -18,6 +18,15 @@ pub(crate) struct Wrong {
     pub(crate) writes_addresses: bool,
 }
 
+/// A queue that waits to be set up incorrectly.
+struct Prepared {
+    number: u16,
+    size: u16,
+    areas: Areas,
+    /// The right way.
+    right: Wrong,
+}
+
 /// Entries of the queue.
 const SIZE: u16 = 64;
 
@@ -28,6 +37,15 @@ impl TestDevice<'_> {
         &mut self,
         change: impl FnOnce(&mut Self, u16, &mut Wrong) -> Verdict,
     ) -> Verdict<Reaction> {
+        // Only this much is compiled for each check.
+        let prepared = self.prepare_wrong()?;
+        let mut wrong = prepared.right;
+        change(self, prepared.number, &mut wrong)?;
+        self.complete_wrong(&prepared, wrong)
+    }
+
+    /// Does everything up to the selection of the queue.
+    fn prepare_wrong(&mut self) -> Verdict<Prepared> {
         self.stop()?;
         self.arena.clear();
         self.negotiate_least()?;
@@ -43,9 +61,13 @@ impl TestDevice<'_> {
         self.fill(areas)?;
         self.arena.open(areas.device, sizes(size, false).2);
         let parts = [areas.descriptors, areas.driver, areas.device].map(|area| self.arena.address(area));
-        let mut wrong = Wrong { size: None, parts, writes_addresses: true };
         self.select(queue);
-        change(self, queue, &mut wrong)?;
+        Ok(Prepared { number: queue, size, areas, right: Wrong { size: None, parts, writes_addresses: true } })
+    }
+
+    /// Sets the queue up, starts the device, and sends the request.
+    fn complete_wrong(&mut self, prepared: &Prepared, wrong: Wrong) -> Verdict<Reaction> {
+        let &Prepared { number: queue, size, areas, right: Wrong { parts, .. } } = prepared;
         self.select(queue);
         match wrong.size {
             Some(size) => self.write_size(size)?,

@@ -71,11 +71,20 @@ pub(super) fn in_traffic_by(
     mode: InterruptMode,
     act: impl FnOnce(&mut TestDevice<'_>) -> Verdict,
 ) -> Verdict<Reaction> {
+    // Only this much is compiled for each check.
+    begin_traffic(d, mode)?;
+    act(d)?;
+    end_traffic(d)
+}
+
+fn begin_traffic(d: &mut TestDevice<'_>, mode: InterruptMode) -> Verdict {
     let setup = StartOptions { mode, ..d.plain() };
     d.start(&setup)?;
     d.warm_up()?;
-    send(d, 8)?;
-    act(d)?;
+    send(d, 8)
+}
+
+fn end_traffic(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
     send(d, 12)?;
     quiet(d)
 }

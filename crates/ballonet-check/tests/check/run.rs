@@ -11,7 +11,7 @@ pub const RAM: u32 = 64;
 /// Where it ends.
 pub const ENDS: MemoryEnds = MemoryEnds { low: (RAM as u64) << 20, high: (RAM as u64) << 20 };
 /// The model's time is its own, and it is never busy with anything else.
-pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
+pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000, sleep: None };
 
 /// The result of a run.
 pub struct Report {

@@ -75,6 +75,16 @@ pub fn with_access(mut behaviour: Behaviour) -> Behaviour {
     behaviour
 }
 
+/// The names of the checks of `list` that a device fails which meets a tester with this patience.
+pub fn failed_with(patience: Patience, behaviour: Behaviour, list: &str) -> Vec<&'static str> {
+    let (machine, at) = Machine::with_balloon(RAM, behaviour);
+    let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
+    let mut failed = Vec::new();
+    let note = |check: &Check, outcome: &Outcome| failed.extend(outcome.failure().map(|_| check.name));
+    run(&mut ModelPlatform::new(&machine), machine.handle(at), &selection, patience, note);
+    failed
+}
+
 /// Runs the checks of `list` on a device; it may be disturbed by `prepare` before. The host does what checks ask for,
 /// unless it moves the target by itself.
 pub fn test(behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) -> Report {

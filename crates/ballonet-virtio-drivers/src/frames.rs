@@ -1,123 +1,47 @@
-//! Page frames over [`Hal::dma_alloc`].
+//! Page frames over [`Hal::dma_alloc`](virtio_drivers::Hal::dma_alloc).
 
-use alloc::vec::Vec;
-use core::marker::PhantomData;
+use ballonet::memory::{FRAME_SIZE, FrameRun, PageFrames};
+use ballonet::raw::DmaFrames;
+use virtio_drivers::{Hal, PAGE_SIZE};
 
-use ballonet::memory::{FRAME_SIZE, FrameRun, PageFrames, Pfn};
-use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE};
-
-use super::chunk::{self, Chunk};
+use super::platform::Parts;
 
 const _: () = assert!(PAGE_SIZE as u64 == FRAME_SIZE);
 
-/// Page frames that the kernel allocates as DMA memory, up to 256 KiB at a time.
-///
-/// Frames allocated together are freed together, as [`Hal::dma_dealloc`] requires: up to 252 KiB stay allocated beside
-/// the ballooned frames when the balloon shrinks step by step. The records take 40 bytes of heap per allocation; when
-/// the heap is full, no more frames are taken.
+/// Page frames that the kernel allocates as DMA memory: [`DmaFrames`] of a [`Hal`].
 ///
 /// Addresses of the `Hal` must be guest-physical: there is no IOMMU.
 #[derive(Debug)]
-pub struct HalFrames<H> {
-    /// In order of their addresses.
-    chunks: Vec<Chunk>,
-    /// Frames in them.
-    held: u32,
-    limit: u32,
-    hal: PhantomData<fn() -> H>,
-}
+pub struct HalFrames<H>(DmaFrames<Parts<H, ()>>);
 
 impl<H: Hal> HalFrames<H> {
     /// Takes at most `limit` frames of 4 KiB. If [`Hal::dma_alloc`] panics when memory runs out, the kernel must have
     /// more than that.
     pub const fn new(limit: u32) -> Self {
-        Self { chunks: Vec::new(), held: 0, limit, hal: PhantomData }
+        // Nothing here asks for the time.
+        Self(DmaFrames::new(Parts::new((), || 0), limit))
     }
 
     /// Frames allocated at present.
     pub const fn held(&self) -> u32 {
-        self.held
-    }
-
-    /// The index of the chunk that `frame` is in.
-    fn find(&self, frame: Pfn) -> Option<usize> {
-        let index = self.chunks.partition_point(|chunk| chunk.start() <= frame.0).checked_sub(1)?;
-        let chunk = &self.chunks[index];
-        (frame.0 - chunk.start() < chunk.count()).then_some(index)
-    }
-
-    /// Allocates a chunk of at most `most` frames, and returns its index.
-    fn allocate(&mut self, most: u32) -> Option<usize> {
-        let mut count = most.min(chunk::MOST).min(self.limit - self.held);
-        self.chunks.try_reserve(1).ok()?;
-        while count > 0 {
-            let (address, pointer) = H::dma_alloc(count as usize, BufferDirection::Both);
-            if let Some(run) = FrameRun::at(address, count).filter(|_| address != 0) {
-                let start = run.start().0;
-                let index = self.chunks.partition_point(|chunk| chunk.start() < start);
-                self.chunks.insert(index, Chunk::new(start, count, pointer));
-                self.held += count;
-                return Some(index);
-            }
-            if address != 0 {
-                // SAFETY: just allocated. The frame numbers do not fit the balloon's 32 bits.
-                unsafe { H::dma_dealloc(address, pointer, count as usize) };
-                return None;
-            }
-            count /= 2;
-        }
-        None
-    }
-
-    /// Frees a chunk.
-    fn deallocate(&mut self, index: usize) {
-        let chunk = self.chunks.remove(index);
-        self.held -= chunk.count();
-        let address = Pfn(chunk.start()).start().as_u64();
-        // SAFETY: it was allocated by these values, and none of its frames is ballooned or in use.
-        let status = unsafe { H::dma_dealloc(address, chunk.pointer(), chunk.count() as usize) };
-        if status != 0 {
-            log::error!("page frames at {address:#x}: releasing them failed with error {status}");
-        }
-    }
-
-    /// Applies `action` to the chunks that `run` touches.
-    fn each(&mut self, run: FrameRun, action: fn(&mut Chunk, FrameRun) -> Option<FrameRun>) {
-        let mut left = Some(run);
-        while let Some(run) = left {
-            let Some(index) = self.find(run.start()) else {
-                log::error!("frame {:#x} was never taken", run.start().0);
-                return;
-            };
-            left = action(&mut self.chunks[index], run);
-            if self.chunks[index].is_idle() {
-                self.deallocate(index);
-            }
-        }
+        self.0.held()
     }
 }
 
 impl<H: Hal> PageFrames for HalFrames<H> {
     fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-        if let Some(run) = self.chunks.iter_mut().find_map(|chunk| chunk.take_idle(most)) {
-            return Some(run);
-        }
-        let index = self.allocate(most)?;
-        self.chunks[index].take_idle(most)
+        self.0.take_free(most)
     }
 
     fn confirm_ballooned(&mut self, run: FrameRun) {
-        self.each(run, Chunk::confirm);
+        self.0.confirm_ballooned(run);
     }
 
     fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
-        self.chunks.iter_mut().rev().find_map(|chunk| chunk.take_ballooned(most))
+        self.0.take_ballooned(most)
     }
 
     fn release(&mut self, run: FrameRun) {
-        self.each(run, Chunk::release);
+        self.0.release(run);
     }
 }
-
-#[cfg(test)]
-mod tests;

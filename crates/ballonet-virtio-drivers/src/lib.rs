@@ -15,7 +15,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-mod chunk;
 mod config;
 mod frames;
 mod platform;

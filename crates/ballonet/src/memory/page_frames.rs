@@ -8,9 +8,11 @@ use super::{FrameRun, IdleRun};
 
 /// Page frames that a driver may give to the host and take back.
 pub trait PageFrames {
-    /// Takes one contiguous run of at most `most` free frames, as long as possible; free -> used.
+    /// Takes one contiguous run of at most `most` free frames; free -> used. A single frame is always right: longer runs
+    /// only save calls, and are not worth a long search.
     ///
-    /// `None` when nothing is free above the kernel's own reserve.
+    /// `None` when nothing is free above the kernel's own reserve, or when there is no room to record that the host has
+    /// the run: [`PageFrames::confirm_ballooned`] cannot fail.
     fn take_free(&mut self, most: u32) -> Option<FrameRun>;
 
     /// Records that the host has `run`; used -> ballooned.

@@ -90,7 +90,7 @@ impl Tree {
         let bridges = survey.windows;
         for error in &assignment.errors {
             if let AssignError::NoRoom(bar) = error {
-                self.forget_address(bar);
+                self.clear_address(config, bar);
             }
         }
         for plan in &plans {
@@ -103,11 +103,12 @@ impl Tree {
         Ok(assignment)
     }
 
-    /// A BAR without room has no address, whatever its register holds: that address was unusable, and may now belong to
-    /// another BAR.
-    fn forget_address(&mut self, bar: &Bar) {
-        if let Some(node) = self.position(bar.function).and_then(|place| self.nodes.get_mut(place)) {
-            node.bars.forget_address(bar.index);
+    /// A BAR without room gets address 0, so that a driver which sizes it anew sees that it has none: the address that
+    /// its register held was unusable, and may now belong to another BAR.
+    fn clear_address<C: ConfigSpace>(&mut self, config: &mut C, bar: &Bar) {
+        let node = self.position(bar.function).and_then(|place| self.nodes.get_mut(place));
+        if let Some(node) = node.filter(|_| bar.address != 0) {
+            node.bars.clear(config, &node.function, bar.index);
         }
     }
 
@@ -154,7 +155,7 @@ impl Tree {
         for &(want, wrote) in &plan.bars {
             if self.is_cut_off(&want.bar, plan.space, &assignment.errors) {
                 assignment.errors.push(AssignError::NoRoom(want.bar));
-                self.forget_address(&want.bar);
+                self.clear_address(config, &want.bar);
                 continue;
             }
             let Some(node) = self.nodes.get_mut(want.node) else { continue };

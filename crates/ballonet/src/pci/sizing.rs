@@ -117,8 +117,9 @@ impl Bars {
         })
     }
 
-    /// Marks the BAR with `index` as having no address.
-    pub(super) fn forget_address(&mut self, index: u8) {
+    /// Takes the address from the BAR with `index`. One whose register does not keep the 0 has none either.
+    pub(super) fn clear<C: ConfigSpace>(&mut self, config: &mut C, function: &Function, index: u8) {
+        self.place(config, function, index, 0);
         if let Some(Ok(bar)) = self.registers.get_mut(usize::from(index)) {
             bar.address = 0;
         }

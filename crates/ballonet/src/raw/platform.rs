@@ -53,7 +53,7 @@ pub unsafe trait Kernel {
     fn now(&self) -> u64;
 }
 
-/// A kernel whose page frames a balloon may move.
+/// A kernel whose page frames a balloon may move. [`DmaFrames`](super::DmaFrames) makes one of any [`Kernel`].
 pub trait BalloonKernel {
     /// The kernel's page frame allocator; [`memory::Frames`](crate::memory::Frames) if it has none.
     type Frames: PageFrames;

@@ -25,6 +25,7 @@
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
 
 mod device;
+mod fences;
 mod memory;
 mod models;
 mod packed;
@@ -34,7 +35,7 @@ mod split;
 
 use std::sync::atomic::Ordering;
 
-use ballonet::virtio::barrier::modelled::exchanged;
+use fences::exchanged;
 
 /// The same proofs for each kind of ring.
 macro_rules! proofs {

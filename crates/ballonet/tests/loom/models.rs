@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ballonet::virtio::barrier::modelled::set_fence;
 use loom::model::Builder;
 use loom::sync::Notify;
 use loom::thread;
 
 use super::device::{Device, Layout, Queue, Taken};
+use super::fences::fence;
 use super::requests::{Buffers, Request};
 
 /// One side of a model.
@@ -25,6 +27,7 @@ type Preemptions = Option<usize>;
 /// access to each field, so it may miss some: a thread's own load hides the other's. So each side is the main thread
 /// once, and in models of completions the device has already taken its requests.
 fn check(preemptions: Preemptions, sides: impl Fn() -> (Side, Side) + Send + Sync + 'static) {
+    set_fence(fence);
     let mut checker = Builder::new();
     checker.preemption_bound = preemptions;
     let sides = Arc::new(sides);

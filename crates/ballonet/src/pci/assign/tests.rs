@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::pci::BusRange;
 use crate::pci::fake::{FakeConfig, FakeFunction, Wire};
+use crate::pci::{Bars, BusRange, Function};
 
 fn bdf(bus: u8, device: u8) -> Bdf {
     Bdf::new(0, bus, device, 0).unwrap()
@@ -367,6 +367,9 @@ fn a_bar_without_room_loses_an_address_that_may_be_assigned_to_another() {
     let bars = tree.get(bdf(0, 3)).unwrap().bars;
     assert_eq!(bars.get(0).unwrap().range(), None);
     assert_eq!(bars.get(2).unwrap().range(), Some(range(0xC000, 0xC0FF)));
+    // A driver that sizes the BARs anew sees the same.
+    let function = Function::probe(&config, bdf(0, 3)).unwrap();
+    assert_eq!(Bars::size(&mut config, &function).get(0).unwrap().range(), None);
 }
 
 #[test]

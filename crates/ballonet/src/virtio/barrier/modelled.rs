@@ -1,41 +1,17 @@
-//! The fences under the model checker loom. A test can remove or weaken one, to show that it is needed.
-//!
-//! Each of the three barriers has its own ordering, which identifies it here.
+//! The fences are a test's (`tests/loom`), so that the library itself depends on no model checker.
 
 extern crate std;
 
-use core::cell::Cell;
 use core::sync::atomic::Ordering;
+use std::sync::OnceLock;
 
-/// A fence, and its replacement.
-type Exchange = (Ordering, Option<Ordering>);
+static FENCE: OnceLock<fn(Ordering)> = OnceLock::new();
 
-std::thread_local! {
-    // loom runs all threads of a model on one thread of the host.
-    static EXCHANGED: Cell<Option<Exchange>> = const { Cell::new(None) };
+/// Sets what the barriers call. The first call counts.
+pub fn set_fence(fence: fn(Ordering)) {
+    FENCE.get_or_init(|| fence);
 }
 
 pub(super) fn fence(order: Ordering) {
-    let order = match EXCHANGED.get() {
-        Some((from, to)) if from == order => to,
-        _ => Some(order),
-    };
-    if let Some(order) = order {
-        loom::sync::atomic::fence(order);
-    }
-}
-
-/// Runs `model` without the fence `from`, or with `to` in its place.
-pub fn exchanged(from: Ordering, to: Option<Ordering>, model: impl FnOnce()) {
-    /// Restores the fence, even if the model fails.
-    struct Restore;
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            EXCHANGED.set(None);
-        }
-    }
-
-    EXCHANGED.set(Some((from, to)));
-    let _restore = Restore;
-    model();
+    FENCE.get().expect("the test has set a fence")(order);
 }

@@ -2,14 +2,14 @@
 
 use core::ptr::NonNull;
 
-use ballonet::memory::{FrameRun, Pfn};
+use crate::memory::{FrameRun, Pfn};
 
 /// The most frames of a chunk.
-pub(crate) const MOST: u32 = u64::BITS;
+pub(super) const MOST: u32 = u64::BITS;
 
 /// Frames that were allocated together. Each is ballooned, used by the driver, or idle.
 #[derive(Debug)]
-pub(crate) struct Chunk {
+pub(super) struct Chunk {
     start: u32,
     count: u32,
     pointer: NonNull<u8>,
@@ -36,28 +36,28 @@ fn first_run(set: u64, most: u32) -> Option<(u32, u32)> {
 
 impl Chunk {
     /// A chunk of idle frames, 1 to [`MOST`].
-    pub(crate) const fn new(start: u32, count: u32, pointer: NonNull<u8>) -> Self {
+    pub(super) const fn new(start: u32, count: u32, pointer: NonNull<u8>) -> Self {
         Self { start, count, pointer, ballooned: 0, used: 0 }
     }
 
     /// The number of its first frame.
-    pub(crate) const fn start(&self) -> u32 {
+    pub(super) const fn start(&self) -> u32 {
         self.start
     }
 
     /// Number of frames.
-    pub(crate) const fn count(&self) -> u32 {
+    pub(super) const fn count(&self) -> u32 {
         self.count
     }
 
     /// Its virtual address.
-    pub(crate) const fn pointer(&self) -> NonNull<u8> {
+    pub(super) const fn pointer(&self) -> NonNull<u8> {
         self.pointer
     }
 
-    /// Whether all of it is idle.
-    pub(crate) const fn is_idle(&self) -> bool {
-        self.ballooned | self.used == 0
+    /// Number of idle frames.
+    pub(super) const fn idle(&self) -> u32 {
+        self.count - (self.ballooned | self.used).count_ones()
     }
 
     fn run(&self, (first, count): (u32, u32)) -> Option<FrameRun> {
@@ -65,14 +65,14 @@ impl Chunk {
     }
 
     /// Takes idle frames; idle -> used.
-    pub(crate) fn take_idle(&mut self, most: u32) -> Option<FrameRun> {
+    pub(super) fn take_idle(&mut self, most: u32) -> Option<FrameRun> {
         let run = first_run(bits(0, self.count) & !(self.ballooned | self.used), most)?;
         self.used |= bits(run.0, run.1);
         self.run(run)
     }
 
     /// Takes ballooned frames; ballooned -> used.
-    pub(crate) fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
+    pub(super) fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
         let run = first_run(self.ballooned, most)?;
         self.used |= bits(run.0, run.1);
         self.ballooned &= !bits(run.0, run.1);
@@ -87,7 +87,7 @@ impl Chunk {
     }
 
     /// Used frames become ballooned. `run` begins in this chunk; returns the rest behind it.
-    pub(crate) fn confirm(&mut self, run: FrameRun) -> Option<FrameRun> {
+    pub(super) fn confirm(&mut self, run: FrameRun) -> Option<FrameRun> {
         let (part, rest) = self.part(run);
         self.ballooned |= part & self.used;
         self.used &= !part;
@@ -95,7 +95,7 @@ impl Chunk {
     }
 
     /// Used frames become idle. `run` begins in this chunk; returns the rest behind it.
-    pub(crate) fn release(&mut self, run: FrameRun) -> Option<FrameRun> {
+    pub(super) fn release(&mut self, run: FrameRun) -> Option<FrameRun> {
         let (part, rest) = self.part(run);
         self.used &= !part;
         rest

@@ -1,6 +1,6 @@
-//! Frames over a `Hal` that records each allocation and its size, and checks that the same is freed.
+//! Frames over a kernel that records each allocation and its size, and checks that the same is freed.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 use std::collections::BTreeMap;
 use std::thread_local;
@@ -16,14 +16,25 @@ thread_local! {
     static GIVEN: RefCell<BTreeMap<u32, u32>> = const { RefCell::new(BTreeMap::new()) };
 }
 
+thread_local! {
+    /// Calls that allocate.
+    static CALLS: Cell<u32> = const { Cell::new(0) };
+}
+
 #[derive(Debug)]
 struct Books;
 
 // SAFETY: these pointers are never dereferenced.
-unsafe impl Hal for Books {
-    fn dma_alloc(pages: usize, _direction: BufferDirection) -> (u64, NonNull<u8>) {
+unsafe impl Kernel for Books {
+    fn map(&mut self, _address: u64, _length: usize) -> Option<NonNull<u8>> {
+        unreachable!("frames need no registers")
+    }
+
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Option<(NonNull<u8>, u64)> {
+        assert_eq!((size % 4096, align), (0, 4096));
+        CALLS.set(CALLS.get() + 1);
         GIVEN.with_borrow_mut(|given| {
-            let pages = pages as u32;
+            let pages = size as u32 / 4096;
             let mut start = FIRST;
             for (&first, &count) in &*given {
                 if first - start >= pages {
@@ -32,25 +43,20 @@ unsafe impl Hal for Books {
                 start = first + count;
             }
             if start + pages > FIRST + MEMORY {
-                return (0, NonNull::dangling());
+                return None;
             }
             given.insert(start, pages);
-            (u64::from(start) << 12, NonNull::dangling())
+            Some((NonNull::dangling(), u64::from(start) << 12))
         })
     }
-    unsafe fn dma_dealloc(address: u64, _pointer: NonNull<u8>, pages: usize) -> i32 {
-        let given = GIVEN.with_borrow_mut(|given| given.remove(&((address >> 12) as u32)));
-        assert_eq!(given, Some(pages as u32), "deallocated with the size of the allocation");
-        0
+
+    fn release_dma(&mut self, _start: NonNull<u8>, device: u64, size: usize) {
+        let given = GIVEN.with_borrow_mut(|given| given.remove(&((device >> 12) as u32)));
+        assert_eq!(given, Some(size as u32 / 4096), "released with the size of the allocation");
     }
-    unsafe fn mmio_phys_to_virt(_address: u64, _size: usize) -> NonNull<u8> {
-        unreachable!("frames need no registers")
-    }
-    unsafe fn share(_buffer: NonNull<[u8]>, _direction: BufferDirection) -> u64 {
-        unreachable!("frames are not shared by buffers")
-    }
-    unsafe fn unshare(_address: u64, _buffer: NonNull<[u8]>, _direction: BufferDirection) {
-        unreachable!("frames are not shared by buffers")
+
+    fn now(&self) -> u64 {
+        unreachable!("frames need no time")
     }
 }
 
@@ -59,7 +65,7 @@ fn given() -> u32 {
 }
 
 /// Inflates by `count` frames; returns how many there were.
-fn inflate(frames: &mut HalFrames<Books>, mut count: u32) -> u32 {
+fn inflate(frames: &mut DmaFrames<Books>, mut count: u32) -> u32 {
     let mut taken = 0;
     while let Some(run) = frames.take_free(count).filter(|_| count > 0) {
         assert!(run.count() <= count);
@@ -71,7 +77,7 @@ fn inflate(frames: &mut HalFrames<Books>, mut count: u32) -> u32 {
 }
 
 /// Deflates by `count` frames.
-fn deflate(frames: &mut HalFrames<Books>, mut count: u32) {
+fn deflate(frames: &mut DmaFrames<Books>, mut count: u32) {
     while count > 0 {
         let run = frames.take_ballooned(count).expect("that many are ballooned");
         frames.release(run);
@@ -81,7 +87,7 @@ fn deflate(frames: &mut HalFrames<Books>, mut count: u32) {
 
 #[test]
 fn all_memory_goes_to_the_host_and_all_of_it_returns() {
-    let mut frames = HalFrames::<Books>::new(u32::MAX);
+    let mut frames = DmaFrames::new(Books, u32::MAX);
     assert_eq!(inflate(&mut frames, 5000), MEMORY);
     assert_eq!((frames.held(), given(), frames.take_free(1)), (MEMORY, MEMORY, None));
     deflate(&mut frames, MEMORY);
@@ -90,7 +96,7 @@ fn all_memory_goes_to_the_host_and_all_of_it_returns() {
 
 #[test]
 fn a_balloon_that_shrinks_step_by_step_keeps_few_extra_frames() {
-    let mut frames = HalFrames::<Books>::new(u32::MAX);
+    let mut frames = DmaFrames::new(Books, u32::MAX);
     inflate(&mut frames, 640);
     for left in (0..640).rev() {
         deflate(&mut frames, 1);
@@ -101,7 +107,7 @@ fn a_balloon_that_shrinks_step_by_step_keeps_few_extra_frames() {
 
 #[test]
 fn frames_that_stayed_allocated_are_taken_first() {
-    let mut frames = HalFrames::<Books>::new(u32::MAX);
+    let mut frames = DmaFrames::new(Books, u32::MAX);
     inflate(&mut frames, 64);
     deflate(&mut frames, 10);
     assert_eq!((given(), inflate(&mut frames, 10), given()), (64, 10, 64));
@@ -109,13 +115,13 @@ fn frames_that_stayed_allocated_are_taken_first() {
 
 #[test]
 fn no_more_than_the_limit_is_taken() {
-    let mut frames = HalFrames::<Books>::new(100);
+    let mut frames = DmaFrames::new(Books, 100);
     assert_eq!((inflate(&mut frames, 500), given()), (100, 100));
 }
 
 #[test]
 fn a_run_that_was_refused_by_the_host_returns_and_parts_of_runs_may_come_apart() {
-    let mut frames = HalFrames::<Books>::new(u32::MAX);
+    let mut frames = DmaFrames::new(Books, u32::MAX);
     let run = frames.take_free(64).unwrap();
     let (first, rest) = run.split(20);
     frames.confirm_ballooned(first);
@@ -127,7 +133,7 @@ fn a_run_that_was_refused_by_the_host_returns_and_parts_of_runs_may_come_apart()
 
 #[test]
 fn a_run_across_two_allocations_is_confirmed_and_released_as_one() {
-    let mut frames = HalFrames::<Books>::new(u32::MAX);
+    let mut frames = DmaFrames::new(Books, u32::MAX);
     let (one, two) = (frames.take_free(64).unwrap(), frames.take_free(64).unwrap());
     assert_eq!(one.start().0 + 64, two.start().0);
     let both = FrameRun::new(one.start(), 128).unwrap();
@@ -136,4 +142,17 @@ fn a_run_across_two_allocations_is_confirmed_and_released_as_one() {
     assert_eq!(taken.map(FrameRun::count), [64, 64]);
     frames.release(both);
     assert_eq!(given(), 0);
+}
+
+#[test]
+fn fragmented_memory_is_not_searched_again_for_what_it_does_not_have() {
+    // Of every two frames one is free.
+    GIVEN.with_borrow_mut(|given| given.extend((FIRST..FIRST + MEMORY).step_by(2).map(|frame| (frame, 1))));
+    let mut frames = DmaFrames::new(Books, u32::MAX);
+    assert_eq!(inflate(&mut frames, 5000), MEMORY / 2);
+    assert!(CALLS.get() < MEMORY / 2 + 20, "{} calls", CALLS.get());
+    // Once memory has been released, larger runs are tried again.
+    GIVEN.with_borrow_mut(|given| given.retain(|frame, _| frame % 2 == 1));
+    deflate(&mut frames, 1);
+    assert!(frames.take_free(64).is_some_and(|run| run.count() > 1));
 }

@@ -243,8 +243,13 @@ impl Madt {
     /// Keeps the first processor of each APIC ID, preferring enabled ones: some firmware lists a processor both as
     /// local APIC and as local x2APIC, or adds a placeholder for it.
     fn forget_repeated_processors(&mut self) {
+        // So it is nearly everywhere.
+        if self.processors.is_sorted_by(|one, next| one.apic_id < next.apic_id) {
+            return;
+        }
         let is_enabled = |processor: &&Processor| processor.state == ProcessorState::Enabled;
-        let enabled: BTreeSet<u32> = self.processors.iter().filter(is_enabled).map(|it| it.apic_id).collect();
+        let mut enabled = BTreeSet::new();
+        enabled.extend(self.processors.iter().filter(is_enabled).map(|it| it.apic_id));
         let mut seen = BTreeSet::new();
         self.processors.retain(|processor| {
             let is_hidden = enabled.contains(&processor.apic_id) && !is_enabled(&processor);

@@ -41,7 +41,8 @@ pub(crate) fn complete(left: &str, usages: &[Usage], words_for: impl Fn(&str) ->
         }
     };
     words.retain(|word| word.starts_with(begun));
-    words.sort();
+    // Equals cannot be told apart; a stable sort would be more code.
+    words.sort_unstable();
     words.dedup();
     let [first, others @ ..] = words.as_slice() else { return Completion::Nothing };
     let common = others.iter().fold(first.as_str(), |common, word| common_start(common, word));

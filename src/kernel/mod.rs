@@ -44,6 +44,7 @@ pub fn run(entry: Entry) -> ! {
     let mut tree = devices::discover(&mut machine, verbose);
     let mmio = mmio_devices::discover(&mut machine);
     if machine.options().mode != Mode::Serve {
+        machine.identify();
         screen::set_hasty(true);
     }
     match machine.options().mode {
@@ -54,6 +55,7 @@ pub fn run(entry: Entry) -> ! {
     let mut balloons = Balloons::start(&mut machine, &tree, &mmio);
     balloons.serve(&mut machine);
     balloons.announce();
+    machine.identify();
     let mut slots = Slots::start(&mut machine, &tree);
     if balloons.is_empty() {
         report_no_device(balloons.refused(), slots.count());

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use x86_64::instructions::interrupts::without_interrupts;
@@ -27,9 +28,27 @@ struct Owner {
     handler: Handler,
 }
 
+/// A vector's owner or nobody. Unlike an `Option`, which puts `None` into the name, nobody is all zeros: so the table is
+/// not in the image's file.
+#[repr(u8)]
+enum Seat {
+    Empty,
+    Taken(Owner),
+}
+
+impl Seat {
+    fn owner(&self) -> Option<&Owner> {
+        if let Self::Taken(owner) = self { Some(owner) } else { None }
+    }
+
+    fn owner_mut(&mut self) -> Option<&mut Owner> {
+        if let Self::Taken(owner) = self { Some(owner) } else { None }
+    }
+}
+
 /// The state of one vector, except its counts, which are per CPU.
 struct Slot {
-    owner: Lock<Option<Owner>>,
+    seat: Lock<Seat>,
     /// Number of the CPU that it interrupts.
     cpu: AtomicU32,
     /// Interrupts that the owner did not claim, or that came without an owner.
@@ -37,7 +56,7 @@ struct Slot {
 }
 
 static SLOTS: [Slot; 256] =
-    [const { Slot { owner: Lock::new(None), cpu: AtomicU32::new(0), unclaimed: AtomicU64::new(0) } }; 256];
+    [const { Slot { seat: Lock::new(Seat::Empty), cpu: AtomicU32::new(0), unclaimed: AtomicU64::new(0) } }; 256];
 
 /// How often `vector` has come, to all CPUs.
 pub(crate) fn counted(vector: u8) -> u64 {
@@ -51,13 +70,13 @@ pub(crate) fn counted(vector: u8) -> u64 {
 #[cfg(feature = "test-image")]
 pub(crate) unsafe fn force_unlock(vector: u8) {
     // SAFETY: the caller vouches that the holder is gone.
-    unsafe { SLOTS[usize::from(vector)].owner.force_unlock() }
+    unsafe { SLOTS[usize::from(vector)].seat.force_unlock() }
 }
 
 /// Runs the owner's handler and acknowledges the interrupt. Called by the stub, with interrupts off.
 pub(crate) fn deliver(vector: u8) {
     let slot = &SLOTS[usize::from(vector)];
-    let handled = slot.owner.with(|owner| owner.as_mut().map(|owner| owner.handler.run()));
+    let handled = slot.seat.with(|seat| seat.owner_mut().map(|owner| owner.handler.run()));
     if handled != Some(Handled::Yes) {
         slot.unclaimed.fetch_add(1, Ordering::Relaxed);
     }
@@ -119,14 +138,14 @@ pub(crate) fn allocate_on(cpu: u32, name: String, handler: Handler) -> Result<u8
     let mut owner = Some(Owner { name, handler });
     let take = |&vector: &u8| {
         let slot = &SLOTS[usize::from(vector)];
-        slot.owner.with(|place| {
-            if place.is_some() {
+        slot.seat.with(|seat| {
+            if seat.owner().is_some() {
                 return false;
             }
             registry::all().for_each(|cpu| cpu.forget_count(vector));
             slot.unclaimed.store(0, Ordering::Relaxed);
             slot.cpu.store(cpu, Ordering::Relaxed);
-            *place = owner.take();
+            *seat = owner.take().map_or(Seat::Empty, Seat::Taken);
             true
         })
     };
@@ -158,26 +177,27 @@ pub(crate) fn on_cpu(cpu: u32) -> usize {
 
 /// Device vectors that have an owner.
 fn device_vectors() -> impl Iterator<Item = u8> {
-    (FIRST_DEVICE..=LAST_DEVICE).filter(|&vector| SLOTS[usize::from(vector)].owner.with(|owner| owner.is_some()))
+    (FIRST_DEVICE..=LAST_DEVICE).filter(|&vector| SLOTS[usize::from(vector)].seat.with(|seat| seat.owner().is_some()))
 }
 
 /// Waits until the vector's handler, which may be running on another CPU, has returned.
 pub(crate) fn synchronize(vector: u8) {
     // It runs with the lock held.
-    SLOTS[usize::from(vector)].owner.with(|_| ());
+    SLOTS[usize::from(vector)].seat.with(|_| ());
 }
 
 /// Gives one of the fixed vectors its handler.
 pub(crate) fn install(vector: u8, name: String, handler: Handler) {
-    let former = SLOTS[usize::from(vector)].owner.with(|owner| owner.replace(Owner { name, handler }));
-    debug_assert!(former.is_none(), "vector {vector} is installed once");
+    let taken = Seat::Taken(Owner { name, handler });
+    let former = SLOTS[usize::from(vector)].seat.with(|seat| mem::replace(seat, taken));
+    debug_assert!(former.owner().is_none(), "vector {vector} is installed once");
 }
 
 /// Frees a vector. When this returns, the handler runs on no CPU and has been dropped.
 pub(crate) fn release(vector: u8) {
     // Dropped outside the lock, with interrupts on, since a drop may free memory.
-    let owner = SLOTS[usize::from(vector)].owner.with(Option::take);
-    drop(owner);
+    let former = SLOTS[usize::from(vector)].seat.with(|seat| mem::replace(seat, Seat::Empty));
+    drop(former);
 }
 
 /// How many device vectors have an owner.
@@ -206,7 +226,7 @@ pub(crate) struct VectorView {
 pub(crate) fn views() -> impl Iterator<Item = VectorView> {
     (FIRST_EXTERNAL..=u8::MAX).filter_map(|vector| {
         let slot = &SLOTS[usize::from(vector)];
-        let name = slot.owner.with(|owner| owner.as_ref().map(|owner| owner.name.clone()));
+        let name = slot.seat.with(|seat| seat.owner().map(|owner| owner.name.clone()));
         let counts = registry::all().map(|cpu| (cpu.number(), cpu.counted(vector)));
         let by_cpu: Vec<_> = counts.filter(|&(_, count)| count > 0).collect();
         let count = by_cpu.iter().map(|&(_, count)| count).sum();

@@ -55,7 +55,7 @@ pub(crate) struct Machine {
     pub acpi: Option<Acpi>,
     /// The contents of the MP table, if there is no MADT.
     mp_table: Option<Madt>,
-    /// The names of CPU, machine and firmware.
+    /// The names of CPU, machine and firmware; empty before [`Machine::identify`].
     pub identity: Identity,
     pub(crate) config: MachineConfig,
     /// The BAR windows that drivers have mapped: no function may map another's.
@@ -130,8 +130,8 @@ impl Entry {
 
         let acpi = read_acpi(&boot);
         attach_vga(&boot, acpi.as_ref());
-        let identity = Identity::read(&boot, &features);
-        screen::show_facts(&identity.facts());
+        // A photo of a PC whose start stops shows which PC it is. A virtual machine's names can wait for its balloons.
+        let identity = if features.hypervisor { Identity::default() } else { identify(&boot, &features) };
         let mp_table = read_mp_table(acpi.as_ref());
         let madt = acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()).or(mp_table.as_ref());
         pic::mask_all();
@@ -237,6 +237,13 @@ impl Entry {
 }
 
 impl Machine {
+    /// Finds out the names of CPU, machine and firmware, unless that is done.
+    pub(crate) fn identify(&mut self) {
+        if self.features.hypervisor {
+            self.identity = identify(&self.boot, &self.features);
+        }
+    }
+
     /// The kernel command line's options.
     pub(crate) fn options(&self) -> &KernelOptions<'static> {
         &self.options
@@ -266,6 +273,13 @@ impl Machine {
     pub(crate) fn image(&self) -> &Image {
         &self.image
     }
+}
+
+/// Finds out the names of CPU, machine and firmware, and shows them beside the log.
+fn identify(boot: &BootInfo, features: &Features) -> Identity {
+    let identity = Identity::read(boot, features);
+    screen::show_facts(&identity.facts());
+    identity
 }
 
 fn physical(start: u64, end: u64) -> Option<PhysRange> {

@@ -12,7 +12,7 @@ use crate::screen::Fact;
 use crate::smbios::Smbios;
 
 /// The names of the CPU, the machine and its firmware.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Identity {
     cpu: String,
     machine: String,

@@ -11,6 +11,7 @@ mod interrupt;
 mod lease;
 mod name;
 mod registers;
+pub(crate) mod sort;
 
 pub use address::{Bdf, DeviceAddress, InterruptPin};
 pub use dma::{DmaExhausted, DmaMemory, OutOfMemory};

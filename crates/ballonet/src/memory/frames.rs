@@ -14,7 +14,7 @@ use super::error::{FrameError, Operation};
 use super::frame_set::{FrameSet, REGION_FRAMES, REPORTED, TOUCHED, WHOLE};
 use super::held::{HeldFrames, REGION_WORDS};
 use super::list::{End, Lists, Regions};
-use super::range::{FRAME_NUMBERS, union, usable_frames};
+use super::range::{FRAME_NUMBERS, Ranges, lend, union, usable_frames};
 use super::region::{ANCIENT, Family, FrameState, Link, Region};
 use super::span::{Span, find, parts, spans};
 use super::storage::{Footprint, Storage, StorageError};
@@ -98,10 +98,13 @@ impl<'a> Frames<'a> {
         U: IntoIterator<Item = PhysRange, IntoIter: Clone>,
         R: IntoIterator<Item = PhysRange, IntoIter: Clone>,
     {
-        let (usable, reserved) = (usable.into_iter(), reserved.into_iter());
-        let footprint = Footprint::of(usable.clone());
+        Self::over(storage, &lend(usable), &lend(reserved))
+    }
+
+    fn over(storage: &'a mut [u8], usable: Ranges<'_>, reserved: Ranges<'_>) -> Result<Self, StorageError> {
+        let footprint = Footprint::over(usable);
         let storage = Storage::new(storage, &footprint)?;
-        for (slot, span) in storage.spans.iter_mut().zip(spans(usable.clone())) {
+        for (slot, span) in storage.spans.iter_mut().zip(spans(usable)) {
             *slot = span;
             for index in span.indices() {
                 storage.regions[index] = Region::new(span.number_at(index));
@@ -127,12 +130,8 @@ impl<'a> Frames<'a> {
     }
 
     /// Frees usable memory that is not reserved, then puts every region on its list, the highest in front.
-    fn admit(
-        &mut self,
-        usable: impl Iterator<Item = PhysRange> + Clone,
-        reserved: impl Iterator<Item = PhysRange> + Clone,
-    ) {
-        let all: u64 = usable_frames(usable.clone()).map(|range| range.end - range.start).sum();
+    fn admit(&mut self, usable: Ranges<'_>, reserved: Ranges<'_>) {
+        let all: u64 = usable_frames(usable).map(|range| range.end - range.start).sum();
         for part in usable_frames(usable).flat_map(|range| parts(self.spans, range)) {
             let region = &mut self.regions[part.index];
             // Nearly all regions of a large machine are whole: a TiB has half a million.

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use super::address::{FRAME_SIZE, PhysAddr};
 use super::frame_set::REGION_FRAMES;
-use super::range::{PhysRange, union, usable_frames};
+use super::range::{PhysRange, Ranges, lend, union, usable_frames};
 
 /// Picks whole frames for `bytes` bytes in `usable` memory, outside every `reserved` range and below the address
 /// `limit`. `None` if there is no such place.
@@ -17,8 +17,12 @@ where
     U: IntoIterator<Item = PhysRange, IntoIter: Clone>,
     R: IntoIterator<Item = PhysRange, IntoIter: Clone>,
 {
+    place_in(bytes, limit, &lend(usable), &lend(reserved))
+}
+
+fn place_in(bytes: u64, limit: u64, usable: Ranges<'_>, reserved: Ranges<'_>) -> Option<PhysRange> {
     let needed = bytes.div_ceil(FRAME_SIZE).max(1);
-    let start = vacant_frames(usable.into_iter(), reserved.into_iter(), limit / FRAME_SIZE)
+    let start = vacant_frames(usable, reserved, limit / FRAME_SIZE)
         .filter(|vacant| vacant.end - vacant.start >= needed)
         .flat_map(|vacant| {
             // In a vacancy with whole regions, one of the ends is as good as any other place.
@@ -38,17 +42,13 @@ fn regions_spoiled(vacant: &Range<u64>, taken: Range<u64>) -> u64 {
 }
 
 /// The usable frames below `limit` outside all reservations.
-fn vacant_frames(
-    usable: impl Iterator<Item = PhysRange> + Clone,
-    reserved: impl Iterator<Item = PhysRange> + Clone,
-    limit: u64,
-) -> impl Iterator<Item = Range<u64>> {
+fn vacant_frames<'a>(usable: Ranges<'a>, reserved: Ranges<'a>, limit: u64) -> impl Iterator<Item = Range<u64>> {
     usable_frames(usable).flat_map(move |frames| {
         let end = frames.end.min(limit);
         let mut from = frames.start;
         // One more vacancy reaches from the last reservation to the end.
         let beyond = core::iter::once(end..u64::MAX);
-        let reservations = union(reserved.clone()).map(PhysRange::frames_touched).chain(beyond);
+        let reservations = union(reserved).map(PhysRange::frames_touched).chain(beyond);
         reservations.filter_map(move |reservation| {
             let vacant = from..reservation.start.min(end);
             from = from.max(reservation.end);

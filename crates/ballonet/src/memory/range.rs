@@ -116,29 +116,60 @@ impl fmt::Debug for PhysRange {
     }
 }
 
-/// The union of `ranges`, ascending; adjacent ranges are joined.
-pub(super) fn union(ranges: impl Iterator<Item = PhysRange> + Clone) -> impl Iterator<Item = PhysRange> + Clone {
-    let mut from = 0;
-    core::iter::from_fn(move || {
+/// Ranges in any order: gives each of them to a function, as often as it is called. No type parameter: callers chain
+/// iterators, and all that follows would be compiled for each kind of chain.
+pub(super) type Ranges<'a> = &'a dyn Fn(&mut dyn FnMut(PhysRange));
+
+/// The ranges of an iterator as [`Ranges`].
+pub(super) fn lend(ranges: impl IntoIterator<Item = PhysRange, IntoIter: Clone>) -> impl Fn(&mut dyn FnMut(PhysRange)) {
+    let ranges = ranges.into_iter();
+    move |take| ranges.clone().for_each(take)
+}
+
+/// The union of ranges, ascending; adjacent ranges are joined.
+#[derive(Clone)]
+struct Union<'a> {
+    ranges: Ranges<'a>,
+    /// The end of the last result.
+    from: u64,
+}
+
+impl Iterator for Union<'_> {
+    type Item = PhysRange;
+
+    fn next(&mut self) -> Option<PhysRange> {
         // A range that starts before the end of the last result was part of it.
-        let start = ranges.clone().map(|range| range.start).filter(|start| *start >= from).min()?;
-        let mut end = start;
-        loop {
-            let reached = ranges.clone().filter(|range| range.start <= end).map(|range| range.end).max();
-            match reached {
-                Some(further) if further > end => end = further,
-                _ => break,
+        let mut least: Option<u64> = None;
+        (self.ranges)(&mut |PhysRange { start, .. }| {
+            if start >= self.from && least.is_none_or(|least| start < least) {
+                least = Some(start);
             }
+        });
+        let start = least?;
+        let (mut end, mut reached) = (start, start);
+        loop {
+            (self.ranges)(&mut |range| {
+                if range.start <= end {
+                    reached = reached.max(range.end);
+                }
+            });
+            if reached == end {
+                break;
+            }
+            end = reached;
         }
-        from = end;
+        self.from = end;
         Some(PhysRange { start, end })
-    })
+    }
+}
+
+/// The union of `ranges`, ascending; adjacent ranges are joined.
+pub(super) fn union(ranges: Ranges<'_>) -> impl Iterator<Item = PhysRange> + Clone {
+    Union { ranges, from: 0 }
 }
 
 /// The frame numbers that the `usable` ranges together contain, ascending, disjoint, below 2^32.
-pub(super) fn usable_frames(
-    usable: impl Iterator<Item = PhysRange> + Clone,
-) -> impl Iterator<Item = Range<u64>> + Clone {
+pub(super) fn usable_frames(usable: Ranges<'_>) -> impl Iterator<Item = Range<u64>> + Clone {
     union(usable)
         .map(PhysRange::frames_within)
         .map(|frames| frames.start..frames.end.min(FRAME_NUMBERS))
@@ -146,7 +177,7 @@ pub(super) fn usable_frames(
 }
 
 /// Number of usable frames without a frame number, since they are at or above 16 TiB.
-pub(super) fn frames_beyond(usable: impl Iterator<Item = PhysRange> + Clone) -> u64 {
+pub(super) fn frames_beyond(usable: Ranges<'_>) -> u64 {
     let beyond = |frames: Range<u64>| frames.end.saturating_sub(frames.start.max(FRAME_NUMBERS));
     union(usable).map(|range| beyond(range.frames_within())).sum()
 }
@@ -162,7 +193,7 @@ mod tests {
 
     /// The first and last numbers of the usable frames.
     fn frames(ranges: &[PhysRange]) -> Vec<(u64, u64)> {
-        usable_frames(ranges.iter().copied()).map(|frames| (frames.start, frames.end - 1)).collect()
+        usable_frames(&lend(ranges.iter().copied())).map(|frames| (frames.start, frames.end - 1)).collect()
     }
 
     #[test]
@@ -211,14 +242,14 @@ mod tests {
     fn frames_from_16_tib_on_are_left_out_and_counted() {
         let ranges = [range((16 << 40) - 0x2000, 0x5000), range(20 << 40, 0x4000)];
         assert_eq!(frames(&ranges), [(FRAME_NUMBERS - 2, FRAME_NUMBERS - 1)]);
-        assert_eq!(frames_beyond(ranges.into_iter()), 3 + 4);
+        assert_eq!(frames_beyond(&lend(ranges)), 3 + 4);
     }
 
     proptest! {
         #[test]
         fn the_union_is_sorted_apart_and_holds_the_same_addresses(parts in prop::collection::vec((0..200u64, 1..40u64), 0..12)) {
             let ranges: Vec<_> = parts.iter().map(|(start, bytes)| range(*start, *bytes)).collect();
-            let joined: Vec<_> = union(ranges.iter().copied()).collect();
+            let joined: Vec<_> = union(&lend(ranges.iter().copied())).collect();
             prop_assert!(joined.windows(2).all(|pair| pair[0].end < pair[1].start));
             let holds = |ranges: &[PhysRange], at| ranges.iter().any(|range| range.start <= at && at < range.end);
             for at in 0..250 {

@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Pfn;
 use super::frame_set::{FrameSet, REGION_FRAMES};
-use super::range::{PhysRange, usable_frames};
+use super::range::{Ranges, usable_frames};
 use super::region::{Region, region_number};
 
 const PER_REGION: u64 = REGION_FRAMES as u64;
@@ -59,7 +59,7 @@ impl Span {
 }
 
 /// The spans of a memory map, ascending.
-pub(super) fn spans(usable: impl Iterator<Item = PhysRange> + Clone) -> impl Iterator<Item = Span> {
+pub(super) fn spans(usable: Ranges<'_>) -> impl Iterator<Item = Span> {
     let mut stretches = dense_regions(usable).peekable();
     let mut index = 0;
     core::iter::from_fn(move || {
@@ -74,7 +74,7 @@ pub(super) fn spans(usable: impl Iterator<Item = PhysRange> + Clone) -> impl Ite
 }
 
 /// The numbers of the regions worth a record, ascending, in ranges that may touch.
-fn dense_regions(usable: impl Iterator<Item = PhysRange> + Clone) -> impl Iterator<Item = Range<u32>> {
+fn dense_regions(usable: Ranges<'_>) -> impl Iterator<Item = Range<u32>> {
     let mut pieces = usable_frames(usable).flat_map(by_region).filter(|(_, frames)| *frames > 0).peekable();
     core::iter::from_fn(move || {
         let (numbers, mut frames) = pieces.next()?;
@@ -149,7 +149,7 @@ pub(super) fn parts(spans: &[Span], frames: Range<u64>) -> impl DoubleEndedItera
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::range::FRAME_NUMBERS;
+    use crate::memory::range::{FRAME_NUMBERS, PhysRange, lend};
     use crate::memory::{FRAME_SIZE, PhysAddr};
 
     fn range(start: u64, end: u64) -> PhysRange {
@@ -161,7 +161,7 @@ mod tests {
         let mib = 1 << 20;
         let map =
             [range(1 << 32, (1 << 32) + 2 * mib), range(0, 640 << 10), range(mib, 3 * mib), range(5 * mib, 6 * mib)];
-        let found: Vec<_> = spans(map.into_iter()).collect();
+        let found: Vec<_> = spans(&lend(map)).collect();
         assert_eq!(found, [Span { number: 0, regions: 3, index: 0 }, Span { number: 2048, regions: 1, index: 3 },]);
         let index = |address| find(&found, Pfn((address / FRAME_SIZE) as u32));
         assert_eq!([0, 6 * mib - 1, 6 * mib, 1 << 32].map(index), [Some(0), Some(2), None, Some(3)]);
@@ -173,16 +173,16 @@ mod tests {
     fn a_region_with_too_little_memory_is_a_gap() {
         let kib = 1 << 10;
         let few = [range(0, 2048 * kib), range(2048 * kib, 2248 * kib), range(4096 * kib, 6144 * kib)];
-        assert_eq!(spans(few.into_iter()).count(), 2);
+        assert_eq!(spans(&lend(few)).count(), 2);
         // Two pieces that together are enough.
         let enough = few.into_iter().chain([range(3000 * kib, 3200 * kib)]);
-        assert_eq!(spans(enough).collect::<Vec<_>>(), [Span { number: 0, regions: 3, index: 0 }]);
+        assert_eq!(spans(&lend(enough)).collect::<Vec<_>>(), [Span { number: 0, regions: 3, index: 0 }]);
     }
 
     #[test]
     fn a_range_is_divided_by_region_and_gaps_left_out() {
         let mib = 1 << 20;
-        let found: Vec<_> = spans([range(0, 4 * mib), range(8 * mib, 10 * mib)].into_iter()).collect();
+        let found: Vec<_> = spans(&lend([range(0, 4 * mib), range(8 * mib, 10 * mib)])).collect();
         let divided =
             |frames| parts(&found, frames).map(|part| (part.index, part.start, part.count)).collect::<Vec<_>>();
         assert_eq!(divided(5..6), [(0, 5, 1)]);
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_very_last_frame_is_found() {
-        let found: Vec<_> = spans([range(15 << 40, 17 << 40)].into_iter()).collect();
+        let found: Vec<_> = spans(&lend([range(15 << 40, 17 << 40)])).collect();
         assert_eq!(find(&found, Pfn(u32::MAX)), Some((1 << 19) - 1));
         assert_eq!(find(&found, Pfn(0)), None);
         assert_eq!(find(&[], Pfn(0)), None);

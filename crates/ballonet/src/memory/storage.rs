@@ -7,7 +7,7 @@
 use derive_more::{Display, Error};
 use zerocopy::FromBytes;
 
-use super::range::{PhysRange, frames_beyond};
+use super::range::{PhysRange, Ranges, frames_beyond, lend};
 use super::region::Region;
 use super::span::{Span, spans};
 
@@ -33,8 +33,11 @@ impl Footprint {
     where
         I: IntoIterator<Item = PhysRange, IntoIter: Clone>,
     {
-        let usable = usable.into_iter();
-        let empty = Self { regions: 0, spans: 0, beyond: frames_beyond(usable.clone()) };
+        Self::over(&lend(usable))
+    }
+
+    pub(super) fn over(usable: Ranges<'_>) -> Self {
+        let empty = Self { regions: 0, spans: 0, beyond: frames_beyond(usable) };
         spans(usable).fold(empty, |sum, span| Self {
             regions: sum.regions + span.indices().len(),
             spans: sum.spans + 1,

@@ -11,7 +11,7 @@ use super::range::{AddressRange, Pool};
 use super::sorted_map::SortedMap;
 use super::survey::{Key, Survey, Want};
 use super::{Bdf, Node, Tree};
-use crate::bus::{OutOfMemory, heap};
+use crate::bus::{OutOfMemory, heap, sort};
 
 /// BARs with their planned addresses.
 type Places = Vec<(Want, u64)>;
@@ -136,7 +136,7 @@ impl<'s> Layout<'s> {
         // A bridge comes before what is behind it, so reverse order starts from the leaves.
         for (bridge, _) in survey.windows.iter().rev() {
             let Some(items) = buses.get_mut(Some(bridge)) else { continue };
-            sort(items);
+            sort_items(items);
             if survey.window(bridge, space).is_none() {
                 let (size, align) = pack(items, space);
                 let window = Item::Window { bridge, size, align };
@@ -144,7 +144,7 @@ impl<'s> Layout<'s> {
             }
         }
         if let Some(items) = buses.get_mut(None) {
-            sort(items);
+            sort_items(items);
         }
         Ok(Self { survey, tree, space, wants, buses })
     }
@@ -211,7 +211,7 @@ impl<'s> Layout<'s> {
             }
             None => {}
         }
-        unlucky.sort_unstable();
+        sort::by_key(&mut unlucky, |key| *key);
         Ok(unlucky)
     }
 
@@ -222,8 +222,8 @@ impl<'s> Layout<'s> {
         let above = |want: &Want| closed_bridges(self.survey, self.tree, self.space, want.node).any(|it| it == bridge);
         let mut behind: Vec<(usize, &Want)> = heap::vector(self.wants.len())?;
         behind.extend(self.wants.iter().enumerate().filter(|(_, want)| above(want)));
-        // Of equals the last ones first. A stable sort would allocate.
-        behind.sort_unstable_by_key(|(place, want)| core::cmp::Reverse((want.size(), *place)));
+        // Of equals the last ones first.
+        sort::by_key(&mut behind, |(place, want)| core::cmp::Reverse((want.size(), *place)));
         let mut lost = 0_u64;
         let still_too_large = |(_, want): &&(usize, &Want)| {
             let before = lost;
@@ -237,8 +237,8 @@ impl<'s> Layout<'s> {
 
 /// Sorts what a bus needs, the largest alignment first. Which of equals comes first does not matter, but is always the
 /// same.
-fn sort(items: &mut [Item]) {
-    items.sort_unstable_by_key(|item| (core::cmp::Reverse(item.align()), item.order()));
+fn sort_items(items: &mut [Item]) {
+    sort::by_key(items, |item| (core::cmp::Reverse(item.align()), item.order()));
 }
 
 /// Size and alignment of a window for all `items`, as a multiple of the granularity. Saturates at a size that fits

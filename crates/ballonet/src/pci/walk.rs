@@ -11,7 +11,7 @@ use super::bus::{BusRange, BusSet};
 use super::header::BusNumbers;
 use super::tree::{Node, Tree};
 use super::{Bdf, ConfigSpace, Express, Function};
-use crate::bus::{OutOfMemory, heap};
+use crate::bus::{OutOfMemory, heap, sort};
 
 /// The most functions in a tree. Responses are device data, and each function takes kernel memory.
 const MOST_FUNCTIONS: usize = 4096;
@@ -36,7 +36,7 @@ impl Tree {
                 Walk { config, range: *range, visited, tree: &mut tree }.run()?;
             }
         }
-        tree.nodes.sort_unstable_by_key(Node::bdf);
+        sort::by_key(&mut tree.nodes, Node::bdf);
         Ok(tree)
     }
 }
@@ -61,7 +61,7 @@ impl Tree {
         let mut walk = Walk { config, range, visited: BusSet::default(), tree: &mut found };
         let walked = walk.scan(first, last, Some(&function)).and_then(|level| walk.descend(level));
         walked.map_err(|missing| BridgeError::Memory { bridge, missing })?;
-        found.nodes.sort_unstable_by_key(Node::bdf);
+        sort::by_key(&mut found.nodes, Node::bdf);
         found.size_bars(config);
         let count = found.nodes.len();
         self.append(found).map_err(|missing| BridgeError::Memory { bridge, missing })?;
@@ -74,7 +74,7 @@ impl Tree {
         heap::reserve(&mut self.errors, other.errors.len())?;
         self.nodes.append(&mut other.nodes);
         self.errors.append(&mut other.errors);
-        self.nodes.sort_unstable_by_key(Node::bdf);
+        sort::by_key(&mut self.nodes, Node::bdf);
         Ok(())
     }
 }
@@ -245,7 +245,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
                 heap::append(&mut level.bridges, *function)?;
             }
         }
-        level.bridges.sort_unstable_by_key(|bridge| {
+        sort::by_key(&mut level.bridges, |bridge| {
             let unnumbered = BusNumbers::read(self.config, bridge.bdf).secondary == 0;
             core::cmp::Reverse((unnumbered, bridge.bdf))
         });

@@ -304,6 +304,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, DriverOk> {
     /// # Errors
     /// When the device refuses the vector, the size or the addresses. The queue then stays idle until the device is
     /// reset.
+    #[doc(alias = "enable_vq_after_reset")]
     pub fn enable_queue_again(
         &mut self,
         proof: QueueQuiesced,

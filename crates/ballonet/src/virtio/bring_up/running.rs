@@ -75,7 +75,6 @@ impl<P: Platform> Running<P> {
     ///
     /// # Errors
     /// When the device does not accept the queue. It then stays idle until the device is reset.
-    #[doc(alias = "enable_vq_after_reset")]
     pub fn enable_queue_again(
         &mut self,
         proof: QueueQuiesced,

@@ -23,7 +23,7 @@
 //! | `get_vq_affinity` | all | [`super::Interrupts::queue_affinity`] |
 //! | `get_shm_region` | modern, MMIO version 2 | [`super::Device::shared_memory`] |
 //! | `disable_vq_and_reset` | modern, MMIO version 2 | [`super::Device::reset_queue`] |
-//! | `enable_vq_after_reset` | modern, MMIO version 2 | [`super::Running::enable_queue_again`] |
+//! | `enable_vq_after_reset` | modern, MMIO version 2 | [`super::Device::enable_queue_again`] |
 
 use derive_more::From;
 

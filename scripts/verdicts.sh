@@ -7,13 +7,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
   cat <<'END'
-Usage: scripts/verdicts.sh [--runs N] [--qemu VERSION] [--device DEVICE] [--checks LIST] [--busy]
+Usage: scripts/verdicts.sh [--runs N] [--qemu VERSION] [--device-type TYPE] [--device DEVICE]
+                           [--checks LIST] [--busy]
 
 Runs the checks of LIST N times on a QEMU. Prints what failed, and each check whose verdicts differ.
 
   --runs N          runs; 20 without it
   --qemu VERSION    7.2, 10.0 (without it), or system
-  --device DEVICE   QEMU's -device; a balloon without it. With packed=on QEMU dies in one check of each run
+  --device-type TYPE
+                    balloon (without it), rng, blk, console or net
+  --device DEVICE   QEMU's -device, instead of the type's own. With packed=on QEMU dies in one check of each run
   --checks LIST     all without it: lawful and hostile ones
   --busy            keeps every CPU busy meanwhile
 
@@ -28,7 +31,7 @@ refuse() {
   exit "${2:-2}"
 }
 
-runs=20 version=10.0 device='' checks=all busy=
+runs=20 version=10.0 type=balloon device='' checks=all busy=
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help)
@@ -36,11 +39,12 @@ while [[ $# -gt 0 ]]; do
       exit 0
       ;;
     --busy) busy=1 ;;
-    --runs | --qemu | --device | --checks)
+    --runs | --qemu | --device-type | --device | --checks)
       [[ $# -ge 2 && -n $2 ]] || refuse "$1 needs a value"
       case $1 in
         --runs) runs=$2 ;;
         --qemu) version=$2 ;;
+        --device-type) type=$2 ;;
         --device) device=$2 ;;
         --checks) checks=$2 ;;
       esac
@@ -80,7 +84,8 @@ if [[ -n $busy ]]; then
 fi
 
 status=0
-"$program" --vmm qemu --program "$qemu" --kernel "$kernel" ${device:+--device "$device"} --checks "$checks" \
+"$program" --vmm qemu --program "$qemu" --kernel "$kernel" --device-type "$type" \
+  ${device:+--device "$device"} --checks "$checks" \
   --repeat "$runs" --timeout 60 >"$report" || status=$?
 cat "$report"
 # 0, 1 and 4 are verdicts on the device.

@@ -14,7 +14,7 @@ use crate::boot::{HostActions, TapVersion};
 use crate::console::events;
 use crate::kernel::mmio_devices::MmioFound;
 use crate::machine::power::ExitStatus;
-use crate::machine::{Machine, log as serial};
+use crate::machine::{Machine, log as serial, sleep};
 use ballonet::pci::Tree;
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::{DeviceHandle, TransportKind};
@@ -52,7 +52,8 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
             tree.open_path(machine.config(), function);
         }
         let reporter = Reporter { device, host: machine.options().host, number: &mut number };
-        let summary = ballonet_check::run(machine, subject, &selection, Patience::default(), reporter);
+        let patience = Patience { sleep: Some(sleep), ..Patience::default() };
+        let summary = ballonet_check::run(machine, subject, &selection, patience, reporter);
         total.add(&summary);
     }
     report_summary(&total);

@@ -26,7 +26,7 @@ pub(crate) use interrupts::{lines, local_apic, machine_check, nmi, vectors};
 pub(crate) use memory::{block, dma, frames, heap, large, reclaim};
 pub(crate) use paging::tlb;
 pub(crate) use power::button as power_button;
-pub(crate) use smp::idle::{asleep, idle_unless};
+pub(crate) use smp::idle::{asleep, idle_unless, sleep};
 pub(crate) use start::{Entry, Machine, identity};
 pub(crate) use terminal::{keyboard, log, screen};
 pub(crate) use time::{calibration, clock, timer};

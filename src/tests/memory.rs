@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::machine::block::Block;
 use crate::machine::dma;
 use crate::machine::frames;
-use ballonet::memory::{AllocateError, Counts, FRAME_SIZE, FrameRun, FrameState, Pfn, PhysAddr};
+use ballonet::memory::{AllocateError, Counts, FRAME_SIZE, FrameRun, FrameState, Pfn};
 use ballonet::platform::{DmaMemory, Platform};
 
 use crate::tests::suite::{Test, kernel_test, tests};
@@ -103,8 +103,8 @@ kernel_test! {
 kernel_test! {
     fn freeing_what_was_never_given_is_refused_and_changes_nothing(context) {
         let before = balance();
-        let kernel =
-            PhysAddr::new(context.machine.image().place().start).and_then(Pfn::containing).expect("it is in low memory");
+        let image = context.machine.image().place();
+        let kernel = Pfn(u32::try_from(image.start / FRAME_SIZE).expect("it is in low memory"));
         let beyond = Pfn(u32::MAX - 1);
         for pfn in [kernel, beyond, Pfn(0)] {
             let run = FrameRun::new(pfn, 1).expect("a run of one");

@@ -1,6 +1,6 @@
 //! The timer: never early, never lost.
 
-use crate::machine::{clock, idle_unless, timer, vectors};
+use crate::machine::{clock, idle_unless, sleep, timer, vectors};
 
 use crate::tests::suite::{Test, kernel_test, tests};
 use crate::tests::support::{pass, wait_until};
@@ -8,6 +8,7 @@ use crate::tests::support::{pass, wait_until};
 pub(super) const TESTS: &[Test] = tests![
     it_never_fires_early,
     a_deadline_in_the_past_fires,
+    a_sleep_is_never_short,
     it_fires_once,
     arming_again_replaces_the_deadline,
     disarming_keeps_it_from_firing,
@@ -39,6 +40,17 @@ kernel_test! {
         for deadline in [0, 1, clock::nanoseconds() / 2, clock::nanoseconds()] {
             timer::arm_at(deadline);
             sleep_until_fired();
+        }
+    }
+}
+
+kernel_test! {
+    fn a_sleep_is_never_short() {
+        for nanoseconds in [0, 1, 50_000, 3_000_000] {
+            let start = clock::nanoseconds();
+            sleep(nanoseconds);
+            let slept = clock::nanoseconds() - start;
+            assert!(slept >= nanoseconds && !timer::has_fired(), "slept {slept} of {nanoseconds} ns");
         }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) enum Attack {
     Registers(fn(&mut TestDevice<'_>) -> Verdict<Reaction>),
 }
 
-/// How many quiet moments the VMM gets to react to a breach of registers, and to one of a ring once another queue has
+/// How many quiet times the VMM gets to react to a breach of registers, and to one of a ring once another queue has
 /// answered.
 const REACTION: u64 = 10;
 const REACTION_BESIDE: u64 = 2;
@@ -101,9 +101,8 @@ impl Attack {
             }
         };
         // On a busy host the VMM may not have run yet. A queue that answered beside the attack shows that it has.
-        let moments = if matches!(self, Self::Registers(_)) { REACTION } else { REACTION_BESIDE };
-        let patience = moments * device.patience.quiet;
-        let needs_reset = device.wait(patience, TestDevice::wants_reset)?;
+        let quiet_times = if matches!(self, Self::Registers(_)) { REACTION } else { REACTION_BESIDE };
+        let needs_reset = device.settle(quiet_times, TestDevice::wants_reset)?;
         // Whether the device met a change in flight says who was faster, and nothing about the device.
         Ok(if needs_reset && !raced { Reaction::NeedsReset } else { reaction })
     }

@@ -21,11 +21,6 @@ impl<H: Hal> HalFrames<H> {
         // Nothing here asks for the time.
         Self(DmaFrames::new(Parts::new((), || 0), limit))
     }
-
-    /// Frames allocated at present.
-    pub const fn held(&self) -> u32 {
-        self.0.held()
-    }
 }
 
 impl<H: Hal> PageFrames for HalFrames<H> {

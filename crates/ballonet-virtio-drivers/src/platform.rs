@@ -118,6 +118,10 @@ unsafe impl<H: Hal, F> Kernel for Parts<H, F> {
     fn now(&self) -> u64 {
         (self.now)()
     }
+
+    fn statistics(&self) -> Statistics {
+        (self.statistics)()
+    }
 }
 
 impl<H, F: PageFrames> BalloonKernel for Parts<H, F> {
@@ -125,10 +129,6 @@ impl<H, F: PageFrames> BalloonKernel for Parts<H, F> {
 
     fn frames(&mut self) -> &mut F {
         &mut self.frames
-    }
-
-    fn statistics(&self) -> Statistics {
-        (self.statistics)()
     }
 }
 

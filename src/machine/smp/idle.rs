@@ -7,6 +7,7 @@ use x86_64::instructions::interrupts::{self, without_interrupts};
 use super::cpu::{Cpu, SleepState};
 use crate::machine::interrupts::{traps, vectors};
 use crate::machine::paging::tlb;
+use crate::machine::time::{clock, timer};
 
 /// Waits for an interrupt, unless `is_pending` says that there is work already. Bits that a handler on this CPU sets
 /// between the check and the wait are not lost: interrupts are off from before the check until the instruction after
@@ -33,6 +34,16 @@ pub(crate) fn idle_unless(is_pending: impl FnOnce() -> bool) {
             cpu.note_slept();
         });
     }
+}
+
+/// Sleeps for this many nanoseconds. Only the boot CPU may, which has the timer.
+pub(crate) fn sleep(nanoseconds: u64) {
+    timer::take_fired();
+    timer::arm_at(clock::nanoseconds().saturating_add(nanoseconds));
+    while !timer::has_fired() {
+        idle_unless(timer::has_fired);
+    }
+    timer::take_fired();
 }
 
 /// How long this CPU has slept since entry, in nanoseconds, including the interrupts that woke it; 0 until the clock's

@@ -201,8 +201,8 @@ pub(super) const CHECKS: &[Check] = &[
             start_silent(device)?;
             device.transfer(Role::First, 0..8, &Shape::PLAIN)?;
             // A change of the configuration may set its bit before the queue's is.
-            let (mut isr, limit) = (0, device.patience.quiet);
-            device.wait(limit, |device| {
+            let mut isr = 0;
+            device.settle(1, |device| {
                 isr |= device.isr.take();
                 Ok(isr & ISR_QUEUE != 0)
             })?;
@@ -375,8 +375,7 @@ fn start_silent(device: &mut TestDevice<'_>) -> Verdict {
 
 /// Waits until Interrupt Status is set, without reading the ISR byte.
 fn await_line(device: &mut TestDevice<'_>) -> Verdict<bool> {
-    let limit = device.patience.quiet;
-    device.wait(limit, |device| Ok(is_asserted(device)))
+    device.settle(1, |device| Ok(is_asserted(device)))
 }
 
 /// The Interrupt Status bit of the PCI status register.

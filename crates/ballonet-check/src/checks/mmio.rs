@@ -268,8 +268,8 @@ fn after_traffic(device: &mut TestDevice<'_>) -> Verdict<u32> {
     let setup = device.plain();
     device.start(&setup)?;
     device.transfer(Role::First, 0..8, &Shape::PLAIN)?;
-    let (mut status, limit) = (0, device.patience.quiet);
-    device.wait(limit, |device| {
+    let mut status = 0;
+    device.settle(1, |device| {
         status |= read(device, mmio::INTERRUPT_STATUS)?;
         Ok(status & QUEUE != 0)
     })?;

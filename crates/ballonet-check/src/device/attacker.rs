@@ -243,11 +243,16 @@ impl<'d, 'p> Attacker<'d, 'p> {
 
     /// Lets the device work until it wants to be reset, or for a moment.
     pub(crate) fn wait(&mut self) -> Verdict {
-        let quiet = self.device.patience.quiet;
-        self.device.wait(quiet, TestDevice::wants_reset).map(drop)
+        self.device.settle(1, TestDevice::wants_reset).map(drop)
     }
 
-    /// The same before a change of what the device now uses, or has used already.
+    /// Kicks the queue, and lets the device act on what it has before more follows.
+    pub(crate) fn kick_and_wait(&mut self) -> Verdict {
+        self.kick()?;
+        self.wait()
+    }
+
+    /// Kicks the queue before a change of what the device now uses, or has used already.
     pub(crate) fn kick_to_race(&mut self) -> Verdict {
         self.raced = true;
         self.kick()
@@ -255,8 +260,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
 
     /// Kicks once more, and lets the device work. Whether there was a race.
     pub(crate) fn finish(mut self) -> Verdict<bool> {
-        self.kick()?;
-        self.wait()?;
+        self.kick_and_wait()?;
         Ok(self.raced)
     }
 }

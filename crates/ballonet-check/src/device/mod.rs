@@ -63,6 +63,12 @@ pub(crate) const QUEUE_LIMIT: u16 = 1024;
 /// Frames that the tester inflates and deflates.
 pub(crate) const FRAMES: usize = 256;
 
+/// Pieces of a quiet time: a busy wait, then sleeps.
+const PIECES: u64 = 8;
+/// The fewest sleeps in which nothing may happen. Before the second one ends a VMM's main loop has seen the notification;
+/// each further one is for work that it leaves to its next turn.
+const SLEEPS: u32 = 5;
+
 /// The features of every type of device that the tester knows how to use.
 pub(crate) const KNOWN: Features = Features::from_bits_retain(
     Features::INDIRECT_DESC.bits()
@@ -315,10 +321,37 @@ impl TestDevice<'_> {
         }
     }
 
+    /// Lets the device act on what it was sent, until something holds; `false` if that does not hold after so many
+    /// quiet times. The verdict is the same on a busy host where sleep is ordered behind the device's work.
+    pub(crate) fn settle(
+        &mut self,
+        quiet_times: u64,
+        mut holds: impl FnMut(&mut Self) -> Verdict<bool>,
+    ) -> Verdict<bool> {
+        let (start, piece) = (self.platform.now(), self.patience.quiet / PIECES);
+        let limit = quiet_times * self.patience.quiet;
+        let Some(sleep) = self.patience.sleep else { return self.wait(limit, holds) };
+        // Most devices need less than the first piece, and no sleep is that short.
+        if self.wait(piece, &mut holds)? {
+            return Ok(true);
+        }
+        let mut slept = 0;
+        loop {
+            sleep(piece);
+            slept += 1;
+            let waited = self.platform.now().saturating_sub(start);
+            if holds(self)? {
+                return Ok(true);
+            }
+            if waited >= limit && slept >= SLEEPS {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Waits for a time in which nothing may happen.
     pub(crate) fn wait_quiet(&mut self) -> Verdict {
-        let quiet = self.patience.quiet;
-        self.wait(quiet, |_| Ok(false)).map(drop)
+        self.settle(1, |_| Ok(false)).map(drop)
     }
 
     /// Resets the device. If an earlier reset did not finish, fails without waiting again.

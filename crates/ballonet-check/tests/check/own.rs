@@ -1,8 +1,10 @@
 //! A failure of the tester itself is no verdict on the device.
 
-use ballonet_check::Outcome;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::run::{QUICK, Report, sound, test};
+use ballonet_check::{Outcome, Patience};
+
+use super::run::{PATIENCE, QUICK, Report, failed_with, sound, test};
 use ballonet_models::{Behaviour, RegisterQuirks};
 
 fn troubles(report: &Report) -> Vec<&str> {
@@ -46,4 +48,19 @@ fn a_device_that_keeps_buffers_causes_no_tester_trouble() {
         let report = test(Behaviour { stalls_after: Some(completions), ..sound() }, QUICK, |_| {});
         assert_eq!(troubles(&report), Vec::<&str>::new(), "after {completions} completions");
     }
+}
+
+static SLEEPS: AtomicU64 = AtomicU64::new(0);
+
+fn note_sleep(nanoseconds: u64) {
+    assert!((1..=PATIENCE.quiet / 4).contains(&nanoseconds), "a sleep of {nanoseconds} ns");
+    SLEEPS.fetch_add(1, Ordering::Relaxed);
+}
+
+#[test]
+fn a_quiet_time_has_its_sleeps_however_much_time_the_host_steals() {
+    let patience = Patience { sleep: Some(note_sleep), ..PATIENCE };
+    let stolen = Behaviour { stolen: 10 * PATIENCE.quiet, ..sound() };
+    assert_eq!(failed_with(patience, stolen, "kicks-before-driver-ok-are-ignored"), [""; 0]);
+    assert!((5..50).contains(&SLEEPS.load(Ordering::Relaxed)), "{SLEEPS:?} sleeps");
 }

@@ -11,7 +11,7 @@ pub const RAM: u32 = 64;
 /// Where it ends.
 pub const ENDS: MemoryEnds = MemoryEnds { low: (RAM as u64) << 20, high: (RAM as u64) << 20 };
 /// The model's time is its own, and it is never busy with anything else.
-pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
+pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000, sleep: None };
 
 /// The result of a run.
 pub struct Report {
@@ -73,6 +73,16 @@ pub fn with_access(mut behaviour: Behaviour) -> Behaviour {
     (window[0], window[2], window[3]) = (0x09, 20, 5);
     behaviour.layout.capabilities.push(Capability::Raw(window));
     behaviour
+}
+
+/// The names of the checks of `list` that a device fails which meets a tester with this patience.
+pub fn failed_with(patience: Patience, behaviour: Behaviour, list: &str) -> Vec<&'static str> {
+    let (machine, at) = Machine::with_balloon(RAM, behaviour);
+    let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
+    let mut failed = Vec::new();
+    let note = |check: &Check, outcome: &Outcome| failed.extend(outcome.failure().map(|_| check.name));
+    run(&mut ModelPlatform::new(&machine), machine.handle(at), &selection, patience, note);
+    failed
 }
 
 /// Runs the checks of `list` on a device; it may be disturbed by `prepare` before. The host does what checks ask for,

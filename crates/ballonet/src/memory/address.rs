@@ -51,12 +51,6 @@ impl fmt::Display for PhysAddr {
 pub struct Pfn(pub u32);
 
 impl Pfn {
-    /// The frame that holds `address`, or `None` at or above 16 TiB.
-    pub const fn containing(address: PhysAddr) -> Option<Self> {
-        let number = address.0 / FRAME_SIZE;
-        if number <= u32::MAX as u64 { Some(Self(number as u32)) } else { None }
-    }
-
     /// Where the frame starts.
     pub const fn start(self) -> PhysAddr {
         PhysAddr(self.0 as u64 * FRAME_SIZE)

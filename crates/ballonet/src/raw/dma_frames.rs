@@ -31,33 +31,12 @@ pub struct DmaFrames<K> {
     limit: u32,
     /// The most frames of the next allocation.
     most: u32,
-    statistics: fn(&K) -> Statistics,
 }
 
 impl<K: Kernel> DmaFrames<K> {
     /// Takes at most `limit` frames of 4 KiB; the kernel keeps the rest.
     pub const fn new(kernel: K, limit: u32) -> Self {
-        Self {
-            kernel,
-            chunks: Vec::new(),
-            held: 0,
-            idle: 0,
-            limit,
-            most: chunk::MOST,
-            statistics: |_| Statistics::default(),
-        }
-    }
-
-    /// The same with the memory statistics that the host is sent ([`BalloonKernel::statistics`]).
-    #[must_use]
-    pub const fn with_statistics(mut self, statistics: fn(&K) -> Statistics) -> Self {
-        self.statistics = statistics;
-        self
-    }
-
-    /// Frames allocated at present.
-    pub const fn held(&self) -> u32 {
-        self.held
+        Self { kernel, chunks: Vec::new(), held: 0, idle: 0, limit, most: chunk::MOST }
     }
 
     /// The index of the chunk that `frame` is in.
@@ -190,6 +169,10 @@ unsafe impl<K: Kernel> Kernel for DmaFrames<K> {
     fn now(&self) -> u64 {
         self.kernel.now()
     }
+
+    fn statistics(&self) -> Statistics {
+        self.kernel.statistics()
+    }
 }
 
 impl<K: Kernel> BalloonKernel for DmaFrames<K> {
@@ -197,10 +180,6 @@ impl<K: Kernel> BalloonKernel for DmaFrames<K> {
 
     fn frames(&mut self) -> &mut Self {
         self
-    }
-
-    fn statistics(&self) -> Statistics {
-        (self.statistics)(&self.kernel)
     }
 }
 

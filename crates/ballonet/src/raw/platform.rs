@@ -51,6 +51,11 @@ pub unsafe trait Kernel {
 
     /// Time since some fixed moment, in nanoseconds. Monotonic.
     fn now(&self) -> u64;
+
+    /// As [`BalloonPlatform::statistics`]. By default there are none.
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
+    }
 }
 
 /// A kernel whose page frames a balloon may move. [`DmaFrames`](super::DmaFrames) makes one of any [`Kernel`].
@@ -60,11 +65,6 @@ pub trait BalloonKernel {
 
     /// The page frames.
     fn frames(&mut self) -> &mut Self::Frames;
-
-    /// As [`BalloonPlatform::statistics`].
-    fn statistics(&self) -> Statistics {
-        Statistics::default()
-    }
 }
 
 /// A platform over a kernel's functions `K` and configuration space `C`.

@@ -299,7 +299,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, DriverOk> {
     }
 
     /// Enables a queue again after its reset, set up from scratch (2.6.1.2): size, memory and vector may differ from
-    /// before. `vector` is its MSI-X table entry, from [`super::Interrupts::queue_vector`].
+    /// before. `vector` is its MSI-X table entry, which [`super::Running::enable_queue_again`] knows.
     ///
     /// # Errors
     /// When the device refuses the vector, the size or the addresses. The queue then stays idle until the device is

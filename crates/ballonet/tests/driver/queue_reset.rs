@@ -116,9 +116,9 @@ impl Rig {
         let fresh = vring(&mut self.platform, self.features, queue as u16, size);
         let old = core::mem::replace(&mut self.lent.queues[queue], fresh);
         let dropped = old.release(&mut self.platform, &proof).collect();
-        let vector = self.running.interrupts.queue_vector(again);
         let (size, addresses) = (self.lent.queues[queue].size(), self.lent.queues[queue].addresses());
-        let doorbell = self.running.device.enable_queue_again(proof, vector, size, addresses)?;
+        let doorbell = self.running.doorbell(again);
+        self.running.enable_queue_again(proof, size, addresses)?;
         assert_eq!(doorbell, self.running.doorbell(again), "the doorbell of a queue stays where it is");
         Ok(dropped)
     }

@@ -27,10 +27,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-block-page-is-all-ones", MEMORY, "the page of a queue is 0xffffffff", |d| paged(d, u32::MAX)),
     registers("hostile-block-page-is-the-top-bit", MEMORY, "the page of a queue is 0x80000000", |d| paged(d, MIDDLE)),
     registers("hostile-block-page-of-firmware", MEMORY, "the page of a queue is that of firmware's ROM", |d| {
-        paged(d, 0xfffff)
+        unread(d, 0xfffff)
     }),
     registers("hostile-block-page-of-the-video-hole", MEMORY, "the page of a queue is in the hole below 1 MiB", |d| {
-        paged(d, 0xa0)
+        unread(d, 0xa0)
     }),
     registers(
         "hostile-block-page-of-own-registers",
@@ -38,11 +38,11 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         "the page of a queue is that of the device's registers",
         |d| {
             let page = (d.own_registers()? >> 12) as u32;
-            paged(d, page)
+            unread(d, page)
         },
     ),
     registers("hostile-block-page-of-the-io-apic", MEMORY, "the page of a queue is that of the I/O APIC", |d| {
-        paged(d, 0xfec00)
+        unread(d, 0xfec00)
     }),
     registers("hostile-block-page-is-the-end-of-ram", MEMORY, "the page of a queue is the end of memory", |d| {
         let page = (d.ends()?.high >> 12) as u32;
@@ -53,7 +53,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         paged(d, page)
     }),
     registers("hostile-block-across-4-gib", MEMORY, "a queue begins below 4 GiB and ends above", |d| {
-        paged(d, 0xf_fffe)
+        unread(d, 0xf_fffe)
     }),
     registers(
         "hostile-block-takes-every-page",
@@ -255,6 +255,12 @@ fn paged(d: &mut TestDevice<'_>, page: u32) -> Verdict<Reaction> {
     set(d, LIVE);
     finish(d)?;
     Ok(if taken { Reaction::Ignored } else { Reaction::Refused })
+}
+
+/// The same with a page that others fill. No device that writes buffers must take what is there for descriptors.
+fn unread(d: &mut TestDevice<'_>, page: u32) -> Verdict<Reaction> {
+    d.writes_nothing()?;
+    paged(d, page)
 }
 
 /// An empty page of the arena, with room for the largest queue behind it.

@@ -88,17 +88,15 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
         filled(a, 2);
         a.send_table(2)
     };
-    "at-0", MEMORY, "a table is at address 0", |a| placed(a, 0);
+    "at-0", MEMORY, "a table is at address 0", |a| foreign(a, 0);
     "beyond-ram", MEMORY, "a table is beyond the end of memory", |a| placed(a, 1 << 50);
     "across-the-end-of-ram", MEMORY, "a table begins in the last bytes of memory and passes its end", |a| {
-        a.device.writes_nothing()?;
         let at = a.device.ends()?.high - 16;
-        placed(a, at)
+        foreign(a, at)
     };
     "across-the-hole", MEMORY, "a table passes the end of the memory below 4 GiB", |a| {
-        a.device.writes_nothing()?;
         let at = a.device.ends()?.low - 16;
-        placed(a, at)
+        foreign(a, at)
     };
     "at-the-end-of-ram", MEMORY, "a table is at the end of memory", |a| {
         let at = a.device.ends()?.high;
@@ -108,9 +106,9 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
     "at-all-ones", MEMORY, "a table is at the last byte of the 64-bit space", |a| placed(a, u64::MAX);
     "in-own-registers", MEMORY, "a table is in a BAR of the device", |a| {
         let at = a.device.own_registers()?;
-        placed(a, at)
+        foreign(a, at)
     };
-    "in-the-local-apic", MEMORY, "a table is in the local APIC's page", |a| placed(a, 0xfee0_0000);
+    "in-the-local-apic", MEMORY, "a table is in the local APIC's page", |a| foreign(a, 0xfee0_0000);
     "is-its-own-ring", MEMORY, "a table is the ring that points to it", |a| {
         let at = a.ring_of(a.target)?;
         placed(a, at)
@@ -219,6 +217,13 @@ fn sized(a: &mut Attacker<'_, '_>, length: u32) -> Verdict {
 /// A table at this address.
 fn placed(a: &mut Attacker<'_, '_>, address: u64) -> Verdict {
     a.send((address, 32), INDIRECT)
+}
+
+/// A table at this address, where others decide what is in it. No device that writes buffers must take that for
+/// descriptors.
+fn foreign(a: &mut Attacker<'_, '_>, address: u64) -> Verdict {
+    a.device.writes_nothing()?;
+    placed(a, address)
 }
 
 /// A table of `count` entries whose last points to the first.

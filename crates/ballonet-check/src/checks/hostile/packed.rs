@@ -49,7 +49,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     packed("hostile-packed-wrap-flips-back-and-forth", WRAP, "the wrap bits of a descriptor flip repeatedly", |a| {
         for flags in [AVAILABLE, USED, 0, AVAILABLE | USED].repeat(4) {
             flagged(a, 0, flags)?;
-            a.kick()?;
+            a.kick_and_wait()?;
         }
         Ok(())
     }),
@@ -70,8 +70,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |a| {
             for _ in 0..3 {
                 a.lawful(0)?;
-                a.kick()?;
-                a.wait()?;
+                a.kick_and_wait()?;
             }
             Ok(())
         },
@@ -114,8 +113,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |a| {
             let part = (a.buffer(), 4);
             a.descriptor(0, part, NEXT, 0)?;
-            a.kick()?;
-            a.wait()?;
+            a.kick_and_wait()?;
             a.descriptor(1, part, 0, 0)
         },
     ),
@@ -150,8 +148,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |a| {
             at_the_end(a)?;
             flagged(a, 3, AVAILABLE)?;
-            a.kick()?;
-            a.wait()?;
+            a.kick_and_wait()?;
             flagged(a, 0, AVAILABLE)
         },
     ),
@@ -162,7 +159,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |a| {
             a.start(4)?;
             (0..4).rev().try_for_each(|place| named(a, place, place))?;
-            a.kick()?;
+            a.kick_to_race()?;
             chained(a, 4)
         },
     ),
@@ -251,7 +248,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |a| {
             for (position, flags) in [(0xffff, 0xffff), (0x7fff, 2), (0, 1)] {
                 a.device.with_queue(a.target, |queue, arena| queue.overwrite_device_event(arena, position, flags))?;
-                a.kick()?;
+                a.kick_and_wait()?;
             }
             a.lawful(0)
         },
@@ -280,8 +277,7 @@ fn chained(a: &mut Attacker<'_, '_>, count: u16) -> Verdict {
 fn at_the_end(a: &mut Attacker<'_, '_>) -> Verdict {
     a.start(4)?;
     (0..3).rev().try_for_each(|place| named(a, place, place))?;
-    a.kick()?;
-    a.wait()
+    a.kick_and_wait()
 }
 
 /// A request with this event suppression structure of the driver.

@@ -48,7 +48,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-device-area-unaligned-by-2", ALIGNED, "queue_device is aligned to 2 only", |d| {
         moved(d, 2, |at| at + 2)
     }),
-    registers("hostile-queue-descriptors-at-0", MEMORY, "queue_desc is 0", |d| moved(d, 0, |_| 0)),
+    registers("hostile-queue-descriptors-at-0", MEMORY, "queue_desc is 0", |d| unread(d, |parts| parts[0] = 0)),
     registers("hostile-queue-driver-area-at-0", MEMORY, "queue_driver is 0", |d| moved(d, 1, |_| 0)),
     registers("hostile-queue-descriptors-beyond-ram", MEMORY, "queue_desc is beyond memory", |d| {
         moved(d, 0, |_| BEYOND)
@@ -83,7 +83,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     ),
     registers("hostile-queue-descriptors-in-own-registers", MEMORY, "queue_desc is in a BAR of the device", |d| {
         let at = d.own_registers()?;
-        placed(d, |parts| parts[0] = at)
+        unread(d, |parts| parts[0] = at)
     }),
     registers("hostile-queue-driver-area-in-own-registers", MEMORY, "queue_driver is in a BAR of the device", |d| {
         let at = d.own_registers()?;
@@ -94,7 +94,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         placed(d, |parts| parts[2] = at)
     }),
     registers("hostile-queue-descriptors-in-the-local-apic", MEMORY, "queue_desc is in the local APIC's page", |d| {
-        moved(d, 0, |_| 0xfee0_0000)
+        unread(d, |parts| parts[0] = 0xfee0_0000)
     }),
     registers("hostile-queue-driver-area-in-the-local-apic", MEMORY, "queue_driver is in the local APIC's page", |d| {
         moved(d, 1, |_| 0xfee0_0000)

@@ -150,7 +150,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         served(a, 2)?;
         for value in [1, 2, 0, 2, 1, 2] {
             index(a, value)?;
-            a.kick()?;
+            a.kick_and_wait()?;
         }
         Ok(())
     }),
@@ -195,7 +195,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |a| {
             for value in (0..RACES).map(|step| step.wrapping_mul(0x1357)) {
                 event(a, value)?;
-                a.kick()?;
+                a.kick_and_wait()?;
             }
             Ok(())
         },
@@ -306,8 +306,7 @@ fn served(a: &mut Attacker<'_, '_>, count: u16) -> Verdict {
         a.lawful(place)?;
         a.offer(place)?;
     }
-    a.kick()?;
-    a.wait()
+    a.kick_and_wait()
 }
 
 /// A lawful request, with this `used_event`.

@@ -89,9 +89,9 @@ fn deflate(frames: &mut DmaFrames<Books>, mut count: u32) {
 fn all_memory_goes_to_the_host_and_all_of_it_returns() {
     let mut frames = DmaFrames::new(Books, u32::MAX);
     assert_eq!(inflate(&mut frames, 5000), MEMORY);
-    assert_eq!((frames.held(), given(), frames.take_free(1)), (MEMORY, MEMORY, None));
+    assert_eq!((frames.held, given(), frames.take_free(1)), (MEMORY, MEMORY, None));
     deflate(&mut frames, MEMORY);
-    assert_eq!((frames.held(), given(), frames.take_ballooned(1)), (0, 0, None));
+    assert_eq!((frames.held, given(), frames.take_ballooned(1)), (0, 0, None));
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl<P: Platform> Running<P> {
     ///
     /// # Errors
     /// When the device does not accept the queue. It then stays idle until the device is reset.
-    pub(crate) fn enable_queue_again(
+    pub fn enable_queue_again(
         &mut self,
         proof: QueueQuiesced,
         size: u16,

@@ -209,7 +209,7 @@ impl<R: Registers> Interrupts<R> {
     }
 
     /// The MSI-X table entry of a queue, to set the queue up again; `None` if it has none.
-    pub fn queue_vector(&self, queue: QueueIndex) -> Option<MsixVector> {
+    pub(crate) fn queue_vector(&self, queue: QueueIndex) -> Option<MsixVector> {
         let name = self.queues.iter().find(|known| known.index == queue)?.name;
         MsixVector::new(self.entry_of(name)?)
     }

@@ -60,6 +60,11 @@ impl Chunk {
         self.count - (self.ballooned | self.used).count_ones()
     }
 
+    /// Whether any frame is ballooned.
+    pub(super) const fn has_ballooned(&self) -> bool {
+        self.ballooned != 0
+    }
+
     fn run(&self, (first, count): (u32, u32)) -> Option<FrameRun> {
         FrameRun::new(Pfn(self.start + first), count)
     }

@@ -28,6 +28,8 @@ pub struct DmaFrames<K> {
     held: u32,
     /// Those of them that are neither ballooned nor used.
     idle: u32,
+    /// No chunk from this index on has ballooned frames.
+    end: usize,
     limit: u32,
     /// The most frames of the next allocation.
     most: u32,
@@ -36,7 +38,7 @@ pub struct DmaFrames<K> {
 impl<K: Kernel> DmaFrames<K> {
     /// Takes at most `limit` frames of 4 KiB; the kernel keeps the rest.
     pub const fn new(kernel: K, limit: u32) -> Self {
-        Self { kernel, chunks: Vec::new(), held: 0, idle: 0, limit, most: chunk::MOST }
+        Self { kernel, chunks: Vec::new(), held: 0, idle: 0, end: 0, limit, most: chunk::MOST }
     }
 
     /// The index of the chunk that `frame` is in.
@@ -71,6 +73,7 @@ impl<K: Kernel> DmaFrames<K> {
         let start = run.start().0;
         let index = self.chunks.partition_point(|chunk| chunk.start() < start);
         self.chunks.insert(index, Chunk::new(start, count, pointer));
+        self.end += usize::from(index < self.end);
         self.held += count;
         self.idle += count;
         Some(index)
@@ -79,6 +82,7 @@ impl<K: Kernel> DmaFrames<K> {
     /// Releases a chunk.
     fn deallocate(&mut self, index: usize) {
         let chunk = self.chunks.remove(index);
+        self.end -= usize::from(index < self.end);
         self.most = chunk::MOST;
         self.held -= chunk.count();
         self.idle -= chunk.count();
@@ -97,6 +101,9 @@ impl<K: Kernel> DmaFrames<K> {
             let before = chunk.idle();
             left = action(chunk, run);
             let after = chunk.idle();
+            if chunk.has_ballooned() {
+                self.end = self.end.max(index + 1);
+            }
             self.idle = self.idle - before + after;
             if after == chunk.count() {
                 self.deallocate(index);
@@ -128,7 +135,14 @@ impl<K: Kernel> PageFrames for DmaFrames<K> {
     }
 
     fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
-        self.chunks.iter_mut().rev().find_map(|chunk| chunk.take_ballooned(most))
+        // Chunks in flight are not searched again for each that is taken.
+        while let Some(chunk) = self.chunks[..self.end].last_mut() {
+            if let Some(run) = chunk.take_ballooned(most) {
+                return Some(run);
+            }
+            self.end -= 1;
+        }
+        None
     }
 
     fn release(&mut self, run: FrameRun) {

@@ -156,3 +156,25 @@ fn fragmented_memory_is_not_searched_again_for_what_it_does_not_have() {
     deflate(&mut frames, 1);
     assert!(frames.take_free(64).is_some_and(|run| run.count() > 1));
 }
+
+#[test]
+fn whatever_the_order_each_ballooned_frame_is_taken_once() {
+    let mut frames = DmaFrames::new(Books, u32::MAX);
+    inflate(&mut frames, 640);
+    // Three chunks in flight; then the first of them is the host's again, and the last is released.
+    let [last, middle, first] = [64; 3].map(|most| frames.take_ballooned(most).unwrap());
+    frames.confirm_ballooned(first);
+    frames.release(last);
+    assert_eq!(frames.take_ballooned(64), Some(first));
+    frames.confirm_ballooned(middle);
+    assert_eq!(frames.take_ballooned(64), Some(middle));
+    frames.release(first);
+    frames.release(middle);
+    // The rest, in small runs.
+    let mut runs: Vec<_> = core::iter::from_fn(|| frames.take_ballooned(7)).collect();
+    runs.sort_by_key(|run| run.start());
+    assert_eq!(runs.iter().map(|run| run.count()).sum::<u32>(), 640 - 3 * 64);
+    assert!(runs.windows(2).all(|pair| pair[0].start().0 + pair[0].count() <= pair[1].start().0));
+    runs.into_iter().for_each(|run| frames.release(run));
+    assert_eq!((given(), frames.held, frames.idle, frames.end), (0, 0, 0, 0));
+}

@@ -14,8 +14,8 @@ use crate::platform::{Handler, Vector, VectorError};
 /// allocator of its own that need not know of balloons.
 ///
 /// Frames allocated together are released together: up to 252 KiB stay allocated beside the ballooned frames when the
-/// balloon shrinks step by step. The records take 40 bytes of heap per allocation, in one block that doubles as
-/// it grows; when there is no such block, no more frames are taken. Free pages are not reported.
+/// balloon shrinks step by step. The records take 40 bytes of heap per allocation, in one block that doubles as it
+/// grows; when there is no such block, no more frames are taken. Free pages are not reported.
 ///
 /// Device addresses must be guest-physical: there is no IOMMU.
 #[derive(Debug)]

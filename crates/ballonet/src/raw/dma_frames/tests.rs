@@ -14,9 +14,6 @@ const FIRST: u32 = 16;
 thread_local! {
     /// Allocations by their first frame.
     static GIVEN: RefCell<BTreeMap<u32, u32>> = const { RefCell::new(BTreeMap::new()) };
-}
-
-thread_local! {
     /// Calls that allocate.
     static CALLS: Cell<u32> = const { Cell::new(0) };
 }

@@ -11,6 +11,7 @@ use crate::guest::Guest;
 use crate::launch::{Launched, Launcher};
 use crate::model::Sample;
 use crate::panel::{Layer, Panel, Stroke};
+use crate::plain::say_beside;
 use crate::plot::{self, HOST, USE, layer};
 use crate::record::{Recorder, Track};
 use crate::steer::{keep, track};
@@ -46,10 +47,9 @@ pub(crate) fn demo(options: &cli::Demo) -> Outcome {
     let (tracks, program) = run(&mut guests, options)?;
     guests.iter_mut().for_each(Guest::quit);
     drop(processes);
-    for track in &tracks {
-        println!("{}", summary(track));
-    }
     let mut outputs = options.outputs.clone();
+    // A closed pipe leaves the picture to draw.
+    let _ = say_beside(&tracks.iter().map(summary).collect::<Vec<_>>().join("\n"), &outputs);
     if outputs.svg.is_none() && outputs.png.is_none() {
         outputs.svg = Some("demo.svg".into());
     }

@@ -1,12 +1,13 @@
 //! Watches guests: sends samples from their threads to the picture, the record and the endpoint.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{self, Event, KeyEventKind};
+use crossterm::terminal::{Clear, ClearType};
 
 use crate::app::{Action, App};
 use crate::cli;
@@ -41,8 +42,6 @@ pub(crate) fn watch(guests: Vec<Guest>, options: &cli::Watch, start: Instant, ou
     let recorder = options.outputs.record.as_deref().map(Recorder::create).transpose()?;
     let endpoint = options.listen.map(Endpoint::listen).transpose()?;
     let picture = has_screen() && !options.plain && !options.once;
-    // Keep lines out of a record on standard output.
-    let records_to_output = options.outputs.record.as_deref().is_some_and(|path| path.to_str() == Some("-"));
     if let Some(endpoint) = &endpoint
         && !picture
     {
@@ -54,7 +53,7 @@ pub(crate) fn watch(guests: Vec<Guest>, options: &cli::Watch, start: Instant, ou
     let workers = guests.into_iter().enumerate().map(start_one).collect();
     drop(sender);
     let stop = stop_on_signals()?;
-    let lines = !picture && !records_to_output;
+    let lines = !picture && !options.outputs.records_to_output();
     let mut session = Session { app, workers, updates, recorder, endpoint, stop, start, lines };
     let outcome = match picture {
         true => session.on_screen(options.duration),
@@ -75,6 +74,7 @@ fn history(guest: &Guest) -> History {
     let mut history = History::new(&guest.name);
     history.pid = guest.pid.as_ref().ok().copied();
     history.note = guest.note();
+    history.statistics = guest.statistics;
     history
 }
 
@@ -102,6 +102,8 @@ impl Session {
 
     fn picture(&mut self, terminal: &mut ratatui::DefaultTerminal, duration: Option<Duration>) -> Outcome {
         let look = Look::from_environment();
+        // Not every terminal has a second screen, which would be empty.
+        crossterm::execute!(io::stdout(), Clear(ClearType::All))?;
         while !self.is_over(duration) {
             while let Ok(update) = self.updates.try_recv() {
                 self.take(update)?;
@@ -169,7 +171,7 @@ impl Session {
             text.push(plain::sample_line(history, &sample));
             text.extend(error.clone());
             // The reader has closed the pipe.
-            if writeln!(io::stdout(), "{}", text.join("\n")).is_err() {
+            if plain::say(&text.join("\n")).is_err() {
                 self.stop.store(true, Ordering::Relaxed);
             }
         }

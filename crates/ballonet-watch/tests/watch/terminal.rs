@@ -59,6 +59,14 @@ impl Terminal {
         Ok(self.keyboard.write_all(keys.as_bytes())?)
     }
 
+    /// Changes the terminal's size.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) -> Outcome {
+        tcsetwinsize(&self.keyboard, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;
+        let some = |size: u16| NonZero::new(size).ok_or("a terminal of no size");
+        locked(&self.written).screen.screen_mut().set_size(some(rows)?, some(columns)?);
+        Ok(())
+    }
+
     /// The lines of the screen.
     pub(crate) fn screen(&self) -> String {
         locked(&self.written).screen.screen().contents()

@@ -129,18 +129,28 @@ pub(crate) fn wait(guest: &mut Guest, what: &str, done: impl Fn(&Guest) -> bool)
 
 fn panels(tracks: &[Track], program: &Program) -> Vec<Panel> {
     let titles = [
-        "With the balloon, freed memory goes back to the host",
+        "With virtio-balloon, freed memory goes back to the host",
         "The same program without it: freed memory stays taken",
     ];
     let panel = |(track, title): (&Track, &str)| Panel {
         title: title.into(),
         layers: vec![
-            layer("host memory", HOST, Stroke::Area, track, Sample::host),
-            Layer { name: "program in guest".into(), colour: USE, stroke: Stroke::Line, points: program.clone() },
-        ],
+            layer("host holds", HOST, Stroke::Area, track, Sample::host),
+            Layer { name: "program holds".into(), colour: USE, stroke: Stroke::Line, points: program.clone() },
+        ]
+        .into_iter()
+        .map(with_last)
+        .collect(),
         events: Vec::new(),
     };
     tracks.iter().zip(titles).map(panel).collect()
+}
+
+/// Adds the last value to a layer's label, at which the label stands: the outcome in a figure.
+fn with_last(mut layer: Layer) -> Layer {
+    let last = layer.points.last().map_or(0.0, |point| point.1);
+    layer.name = format!("{} {last:.0} MiB", layer.name);
+    layer
 }
 
 /// A summary of the picture as text.

@@ -37,6 +37,7 @@ mod view;
 mod watch;
 mod worker;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
@@ -60,7 +61,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("ballonet-watch: {failure}");
+            // The terminal may have gone.
+            let _ = writeln!(io::stderr(), "ballonet-watch: {failure}");
             ExitCode::FAILURE
         }
     }

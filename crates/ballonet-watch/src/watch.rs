@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossterm::event::{self, Event, KeyEventKind};
+use crossterm::event::{self, Event, KeyEvent, KeyEventKind};
 use crossterm::terminal::{Clear, ClearType};
 
 use crate::app::{Action, App};
@@ -64,6 +65,23 @@ pub(crate) fn watch(guests: Vec<Guest>, options: &cli::Watch, start: Instant, ou
     plot::write(&session.tracks(), &options.outputs)
 }
 
+/// Keys from a thread of their own: crossterm reads a terminal that has gone for ever, and must not keep the program with
+/// it. The program then ends by SIGHUP, or since it can no longer draw.
+fn keyboard() -> Receiver<KeyEvent> {
+    let (sender, keys) = channel();
+    thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            if let Event::Key(key) = event
+                && key.kind != KeyEventKind::Release
+                && sender.send(key).is_err()
+            {
+                return;
+            }
+        }
+    });
+    keys
+}
+
 /// Whether the terminal can show a picture and has a keyboard.
 fn has_screen() -> bool {
     let dumb = std::env::var("TERM").is_ok_and(|name| name == "dumb" || name.is_empty());
@@ -96,7 +114,11 @@ impl Session {
     fn on_screen(&mut self, duration: Option<Duration>) -> Outcome {
         let mut terminal = ratatui::try_init().of("the terminal; --plain needs none")?;
         let outcome = self.picture(&mut terminal, duration);
-        ratatui::restore();
+        // Fails if the terminal has gone. Dropping it would then print an error, and panic if standard error has gone too.
+        let _ = ratatui::try_restore();
+        if outcome.is_err() {
+            std::mem::forget(terminal);
+        }
         outcome
     }
 
@@ -104,12 +126,13 @@ impl Session {
         let look = Look::from_environment();
         // Not every terminal has a second screen, which would be empty.
         crossterm::execute!(io::stdout(), Clear(ClearType::All))?;
+        let keyboard = keyboard();
         while !self.is_over(duration) {
             while let Ok(update) = self.updates.try_recv() {
                 self.take(update)?;
             }
             terminal.draw(|frame| view::draw(frame, &self.app, look))?;
-            if self.keys()? {
+            if self.keys(&keyboard) {
                 break;
             }
         }
@@ -117,22 +140,18 @@ impl Session {
     }
 
     /// Handles keys for a moment. Returns whether to quit.
-    fn keys(&mut self) -> Outcome<bool> {
+    fn keys(&mut self, keyboard: &Receiver<KeyEvent>) -> bool {
         let mut patience = GLANCE;
-        while event::poll(patience)? {
+        while let Ok(key) = keyboard.recv_timeout(patience) {
             patience = Duration::ZERO;
-            let Event::Key(key) = event::read()? else { continue };
-            if key.kind == KeyEventKind::Release {
-                continue;
-            }
             match self.app.key(key, self.start.elapsed().as_secs_f64()) {
-                Some(Action::Quit) => return Ok(true),
+                Some(Action::Quit) => return true,
                 Some(Action::Target { guest, bytes }) => self.workers[guest].order(Order::Target(bytes)),
                 Some(Action::Statistics { guest, seconds }) => self.workers[guest].order(Order::Statistics(seconds)),
                 None => {}
             }
         }
-        Ok(false)
+        false
     }
 
     fn as_lines(&mut self, once: bool, duration: Option<Duration>) -> Outcome {

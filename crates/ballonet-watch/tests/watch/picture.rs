@@ -203,6 +203,28 @@ fn leaves(terminal: &mut Terminal, machine: &mut Machine) -> Outcome {
     Ok(())
 }
 
+/// A lost terminal and SIGTERM end the program like `q`: QEMU's socket is free again, and the interval is restored.
+#[test]
+fn a_lost_terminal_or_a_signal_ends_it() -> Outcome {
+    let Some(mut machine) = Machine::start("7.2", Kind::Ballonet, "")? else { return Ok(()) };
+    for lost in [true, false] {
+        let mut command = program();
+        command.arg("attach").arg(machine.socket()).args(["--interval", "100ms"]);
+        let mut terminal = Terminal::start(command, 80, 24)?;
+        terminal.wait_for("running")?;
+        if lost {
+            terminal.hang_up()?;
+            terminal.end()?;
+        } else {
+            terminal.signal(rustix::process::Signal::TERM)?;
+            assert!(terminal.end()?.success());
+            until("the screen to be left", || Ok((!terminal.is_alternate()).then_some(())))?;
+        }
+        assert_eq!(machine.property("guest-stats-polling-interval")?.as_u64(), Some(0), "lost: {lost}");
+    }
+    Ok(())
+}
+
 #[test]
 fn without_colours_and_in_ascii() -> Outcome {
     let Some(mut machine) = Machine::start("7.2", Kind::Ballonet, "")? else { return Ok(()) };

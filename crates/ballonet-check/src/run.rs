@@ -10,7 +10,7 @@ use crate::patience::Patience;
 use crate::platform::AnyPlatform;
 use crate::select::Selection;
 use crate::subject::{Found, Subject, find};
-use crate::verdict::{Outcome, Severity, Stop, Tier};
+use crate::verdict::{Ending, Outcome, Severity, Stop, Tier};
 use ballonet::balloon::BalloonPlatform;
 use ballonet::pci::Command;
 
@@ -141,9 +141,9 @@ fn run_on(
         let Run::Function(ask) = check.run else { continue };
         observer.borrow_mut().started(check);
         let verdict = match (misfit, &pci) {
-            (Some(reason), _) => Err(Stop::Skipped(reason)),
+            (Some(reason), _) => Err(Stop::skipped(format_args!("{reason}"))),
             (None, Some(pci)) => ask(pci),
-            (None, None) => Err(Stop::Skipped("the device is not on PCI".into())),
+            (None, None) => Err(Stop::skipped(format_args!("the device is not on PCI"))),
         };
         summary.report(check, &verdict.into(), &mut *observer.borrow_mut());
     }
@@ -195,8 +195,9 @@ fn clean_up(device: &mut TestDevice<'_>) -> Option<String> {
         return Some(stop.reason());
     }
     // Frames that a broken device does not return are recorded as ballooned at the end of the run.
-    if let Err(Stop::Gone) = device.reclaim_frames() {
-        return Some(Stop::Gone.reason());
+    match device.reclaim_frames() {
+        Err(stop) if stop.ending() == Ending::Gone => return Some(stop.reason()),
+        _ => {}
     }
     device.stop().err().map(Stop::reason)
 }

@@ -1,5 +1,6 @@
 //! How a check can end: its outcome, how binding the requirement is, how much harm was done, and why a step ends early.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use core::fmt;
 
@@ -136,39 +137,80 @@ pub(crate) enum Reaction {
     NeedsReset,
 }
 
-/// Why a check ended early.
+/// Why a check ended early. Boxed, since most steps succeed: a [`Verdict`] without a value fits into a register.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) struct Stop(Box<(Ending, String)>);
+
+/// How a check ends early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
     /// The device failed it.
-    Failed(String),
+    Failed,
     /// A hostile check stopped a queue, and the device does not ask for a reset.
-    Stalled(String),
+    Stalled,
     /// The check does not apply.
-    Skipped(String),
+    Skipped,
     /// The tester cannot go on, for a reason other than the device.
-    Trouble(String),
+    Trouble,
     /// The device's registers read as all ones: it is gone.
     Gone,
 }
 
 impl Stop {
+    // Not inlined: hundreds of steps end in it, and none often.
+    #[cold]
+    #[inline(never)]
+    fn new(ending: Ending, reason: fmt::Arguments<'_>) -> Self {
+        Self(Box::new((ending, reason.to_string())))
+    }
+
+    pub(crate) fn failed(detail: fmt::Arguments<'_>) -> Self {
+        Self::new(Ending::Failed, detail)
+    }
+
+    pub(crate) fn stalled(detail: fmt::Arguments<'_>) -> Self {
+        Self::new(Ending::Stalled, detail)
+    }
+
+    pub(crate) fn skipped(reason: fmt::Arguments<'_>) -> Self {
+        Self::new(Ending::Skipped, reason)
+    }
+
+    pub(crate) fn trouble(detail: fmt::Arguments<'_>) -> Self {
+        Self::new(Ending::Trouble, detail)
+    }
+
+    pub(crate) fn gone() -> Self {
+        Self::new(Ending::Gone, format_args!("the device is gone: its registers read as all ones"))
+    }
+
+    pub(crate) fn ending(&self) -> Ending {
+        self.0.0
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.ending() == Ending::Failed
+    }
+
+    pub(crate) fn is_skipped(&self) -> bool {
+        self.ending() == Ending::Skipped
+    }
+
     /// What happened, for people.
     pub(crate) fn reason(self) -> String {
-        match self {
-            Self::Failed(reason) | Self::Stalled(reason) | Self::Skipped(reason) | Self::Trouble(reason) => reason,
-            Self::Gone => "the device is gone: its registers read as all ones".to_string(),
-        }
+        self.0.1
     }
 }
 
 impl From<Stop> for Outcome {
     fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Stalled(reason) => Self::Stalled(reason),
-            Stop::Skipped(reason) => Self::Skipped(reason),
-            Stop::Trouble(reason) => Self::Trouble(reason),
-            Stop::Failed(_) | Stop::Gone => Self::Failed(stop.reason()),
-        }
+        let outcome = match stop.ending() {
+            Ending::Stalled => Self::Stalled,
+            Ending::Skipped => Self::Skipped,
+            Ending::Trouble => Self::Trouble,
+            Ending::Failed | Ending::Gone => Self::Failed,
+        };
+        outcome(stop.reason())
     }
 }
 
@@ -186,7 +228,7 @@ macro_rules! ensure {
     ($condition:expr, $($detail:tt)+) => {
         if $condition {
         } else {
-            return Err($crate::verdict::Stop::Failed(alloc::format!($($detail)+)));
+            return Err($crate::verdict::Stop::failed(format_args!($($detail)+)));
         }
     };
 }
@@ -194,7 +236,7 @@ macro_rules! ensure {
 /// Fails the check.
 macro_rules! fail {
     ($($detail:tt)+) => {
-        return Err($crate::verdict::Stop::Failed(alloc::format!($($detail)+)))
+        return Err($crate::verdict::Stop::failed(format_args!($($detail)+)))
     };
 }
 
@@ -203,7 +245,7 @@ macro_rules! skip_unless {
     ($condition:expr, $($reason:tt)+) => {
         if $condition {
         } else {
-            return Err($crate::verdict::Stop::Skipped(alloc::format!($($reason)+)));
+            return Err($crate::verdict::Stop::skipped(format_args!($($reason)+)));
         }
     };
 }
@@ -213,7 +255,7 @@ macro_rules! trouble_unless {
     ($condition:expr, $($detail:tt)+) => {
         if $condition {
         } else {
-            return Err($crate::verdict::Stop::Trouble(alloc::format!($($detail)+)));
+            return Err($crate::verdict::Stop::trouble(format_args!($($detail)+)));
         }
     };
 }

@@ -75,7 +75,7 @@ pub(super) const CHECKS: &[Check] = &[
             undisturbed(device, About::Generation, |device| {
                 device.start(&setup)?;
                 let Some(before) = device.generation() else {
-                    return Err(Stop::Skipped("the legacy interface has no config_generation".into()));
+                    return Err(Stop::skipped(format_args!("the legacy interface has no config_generation")));
                 };
                 for _ in 0..8 {
                     if device.config.len() >= 4 {
@@ -169,7 +169,7 @@ pub(super) const CHECKS: &[Check] = &[
             let access = point(device, offset_of!(CommonConfig, device_feature_select), 4)?;
             let written =
                 access.write32(&mut device.platform.config(), offset_of!(PciAccessCapability, pci_cfg_data), select);
-            written.map_err(|error| Stop::Failed(alloc::format!("{error}")))?;
+            written.map_err(|error| Stop::failed(format_args!("{error}")))?;
             let read = device.common()?.read32(offset_of!(CommonConfig, device_feature_select));
             ensure!(
                 read == select,
@@ -197,14 +197,14 @@ pub(super) fn reads_the_same_in_parts(device: &TestDevice<'_>) -> Verdict {
 fn point(device: &mut TestDevice<'_>, field: usize, width: u32) -> Verdict<Capability> {
     device.modern()?;
     let Some(access) = device.function()?.access() else {
-        return Err(Stop::Skipped("the device has no PCI configuration access capability".into()));
+        return Err(Stop::skipped(format_args!("the device has no PCI configuration access capability")));
     };
     let common = device.function()?.structures.iter().find(|structure| structure.kind == CapabilityType::Common);
     let Some((bar, start)) = common.map(|common| (common.bar, common.offset as u32)) else {
-        return Err(Stop::Skipped("the device has no common configuration capability".into()));
+        return Err(Stop::skipped(format_args!("the device has no common configuration capability")));
     };
     let config = &mut device.platform.config();
-    let failed = |error| Stop::Failed(alloc::format!("{error}"));
+    let failed = |error| Stop::failed(format_args!("{error}"));
     let length = access.read8(config, offset_of!(PciCapability, cap_len)).map_err(failed)?;
     ensure!(
         length >= CapabilityType::PciAccess.capability_size(),
@@ -223,5 +223,5 @@ fn read_window<C: ConfigSpace>(config: &C, access: Capability, width: u32) -> Ve
         2 => access.read16(config, at).map(u32::from),
         _ => access.read32(config, at),
     };
-    value.map_err(|error| Stop::Failed(alloc::format!("{error}")))
+    value.map_err(|error| Stop::failed(format_args!("{error}")))
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::check::{Stop, Verdict, skip_unless};
+use crate::check::{Verdict, skip_unless};
 use crate::device::{Shape, StartOptions, TestDevice};
 use ballonet::virtio::spec::Features;
 
@@ -44,8 +44,8 @@ pub(super) fn in_shape(device: &mut TestDevice<'_>, extra: Features, shape: &Sha
     let options = StartOptions { features: device.least() | extra, ..device.plain() };
     in_each_format(device, options, |device| match device.exchange_cleanly(48, shape) {
         // A shape that needs more descriptors than the queue has.
-        Err(Stop::Skipped(why)) => {
-            reason = why;
+        Err(stop) if stop.is_skipped() => {
+            reason = stop.reason();
             Ok(())
         }
         outcome => {

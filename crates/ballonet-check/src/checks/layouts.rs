@@ -148,11 +148,11 @@ fn every_size(device: &mut TestDevice<'_>, format: Features) -> Verdict {
         device.start(&setup)?;
         // Small requests, so that the ring wraps.
         match device.exchange_cleanly(32, &Shape { frames: 4, ..Shape::PLAIN }) {
-            Err(Stop::Failed(detail)) => {
-                return Err(Stop::Failed(alloc::format!("with queues of {size}: {detail}")));
+            Err(stop) if stop.is_failed() => {
+                return Err(Stop::failed(format_args!("with queues of {size}: {}", stop.reason())));
             }
             // A request of several descriptors does not fit into the smallest.
-            Err(Stop::Skipped(_)) => {}
+            Err(stop) if stop.is_skipped() => {}
             outcome => outcome?,
         }
     }

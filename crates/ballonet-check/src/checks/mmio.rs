@@ -254,7 +254,7 @@ fn write(device: &mut TestDevice<'_>, register: usize, value: u32) -> Verdict {
 
 /// Requires registers of version 2.
 fn modern(device: &mut TestDevice<'_>) -> Verdict {
-    if device.is_legacy() { Err(Stop::Skipped("registers of version 1 do not have it".into())) } else { Ok(()) }
+    if device.is_legacy() { Err(Stop::skipped(format_args!("registers of version 1 do not have it"))) } else { Ok(()) }
 }
 
 fn identity(device: &mut TestDevice<'_>) -> Verdict<[u32; 4]> {

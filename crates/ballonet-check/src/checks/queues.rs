@@ -258,7 +258,7 @@ pub(super) const CHECKS: &[Check] = &[
 /// Turns MSI-X on, with as many entries as are counted and present, after the features are negotiated.
 fn with_messages(device: &mut TestDevice<'_>) -> Verdict<u16> {
     let Some(msix) = device.function()?.msix else {
-        return Err(Stop::Skipped("the device has no usable MSI-X".into()));
+        return Err(Stop::skipped(format_args!("the device has no usable MSI-X")));
     };
     device.negotiate_least()?;
     device.set_up_interrupts(InterruptMode::Shared, 1)?;

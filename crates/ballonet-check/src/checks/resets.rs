@@ -2,7 +2,7 @@
 
 use super::formats::in_each_format;
 use crate::check::Severity::Must;
-use crate::check::{Check, Stop, Verdict, ensure, fail, on_device, skip_unless};
+use crate::check::{Check, Verdict, ensure, fail, on_device, skip_unless};
 use crate::device::{Role, Shape, StartOptions, TestDevice};
 use crate::ring::Placement;
 use ballonet::virtio::InterruptMode;
@@ -75,12 +75,12 @@ pub(super) const CHECKS: &[Check] = &[
                 let setup = StartOptions { features, mode, size, placement, mapped: true };
                 match device.start(&setup) {
                     // A mode that the device does not have, or features that it does not accept together.
-                    Err(Stop::Skipped(_)) => continue,
+                    Err(stop) if stop.is_skipped() => continue,
                     outcome => outcome?,
                 }
                 match device.exchange_cleanly(32, &Shape { frames: 8, ..Shape::PLAIN }) {
                     // A request of several descriptors does not fit into the smallest queues.
-                    Err(Stop::Skipped(_)) => continue,
+                    Err(stop) if stop.is_skipped() => continue,
                     outcome => outcome?,
                 }
                 done += 1;

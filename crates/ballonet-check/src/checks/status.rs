@@ -50,7 +50,7 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             match device.try_start() {
                 // It fails for another reason than missing queues.
-                Err(Stop::Failed(reason)) => return Err(Stop::Skipped(reason)),
+                Err(stop) if stop.is_failed() => return Err(Stop::skipped(format_args!("{}", stop.reason()))),
                 outcome => outcome?,
             }
             if let Start::WithEveryQueue(reason) = &device.obstacles.start {

@@ -52,7 +52,7 @@ impl TestDevice<'_> {
         let function = self.pci_function().function;
         let config = self.platform.config();
         let found = function.capabilities(&config).filter_map(Result::ok).find(|found| found.id == id);
-        found.map(|found| found.offset).ok_or_else(|| Stop::Skipped(alloc::format!("there is no {name} capability")))
+        found.map(|found| found.offset).ok_or_else(|| Stop::skipped(format_args!("there is no {name} capability")))
     }
 
     /// The offsets of all capabilities.
@@ -70,7 +70,7 @@ impl TestDevice<'_> {
     /// Selects bytes of a BAR in the window of configuration space and reads or writes them.
     pub(crate) fn window_access(&mut self, bar: u8, offset: u32, length: u32, write: Option<u32>) -> Verdict {
         let Some(access) = self.pci_function().access() else {
-            return Err(Stop::Skipped("the device has no PCI configuration access capability".into()));
+            return Err(Stop::skipped(format_args!("the device has no PCI configuration access capability")));
         };
         let config = &mut self.platform.config();
         let select = |config: &mut _, access: Capability| {
@@ -86,23 +86,23 @@ impl TestDevice<'_> {
         let restored = access
             .write32(config, offset_of!(PciCapability, length), 0)
             .and_then(|()| access.write8(config, offset_of!(PciCapability, bar), 0));
-        outcome.and(restored).map_err(|error| Stop::Trouble(alloc::format!("{error}")))
+        outcome.and(restored).map_err(|error| Stop::trouble(format_args!("{error}")))
     }
 
     /// The BAR and offset of a structure.
     pub(crate) fn place_of(&self, kind: CapabilityType) -> Verdict<(u8, u32)> {
         let found = self.pci_function().structures.iter().find(|structure| structure.kind == kind);
-        let none = || Stop::Skipped(alloc::format!("there is no {kind} structure"));
+        let none = || Stop::skipped(format_args!("there is no {kind} structure"));
         found.map(|structure| (structure.bar, structure.offset as u32)).ok_or_else(none)
     }
 
     /// Does something with the whole BAR in which the common structure is.
     pub(crate) fn with_bar(&mut self, act: impl FnOnce(&mut Self, &mut Mapped)) -> Verdict {
         let (index, _) = self.place_of(CapabilityType::Common)?;
-        let bar = self.pci_function().bars.get(index).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
+        let bar = self.pci_function().bars.get(index).map_err(|error| Stop::trouble(format_args!("{error}")))?;
         skip_unless!(!bar.is_io(), "the common structure is in an I/O BAR");
-        let window = bar.window(0, bar.size.min(SWEEP)).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
-        let mut mapped = self.platform.map(window).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
+        let window = bar.window(0, bar.size.min(SWEEP)).map_err(|error| Stop::trouble(format_args!("{error}")))?;
+        let mut mapped = self.platform.map(window).map_err(|error| Stop::trouble(format_args!("{error}")))?;
         act(self, &mut mapped);
         self.platform.unmap(mapped);
         Ok(())
@@ -111,9 +111,9 @@ impl TestDevice<'_> {
     /// Does something with the MSI-X table and the pending bits, with MSI-X off.
     pub(crate) fn with_vectors(&mut self, act: impl FnOnce(&mut Self, &mut Mapped, &mut Mapped)) -> Verdict {
         let Some(msix) = self.pci_function().msix else {
-            return Err(Stop::Skipped("the device has no usable MSI-X".into()));
+            return Err(Stop::skipped(format_args!("the device has no usable MSI-X")));
         };
-        let trouble = |error| Stop::Trouble(alloc::format!("{error}"));
+        let trouble = |error| Stop::trouble(format_args!("{error}"));
         let mut table = self.platform.map(msix.table).map_err(trouble)?;
         let mut pending = match self.platform.map(msix.pending) {
             Ok(pending) => pending,

@@ -1,6 +1,5 @@
 //! Single registers of any transport, writable with any value. A transport without the register skips the check.
 
-use alloc::format;
 use core::mem::offset_of;
 
 use super::transport::{Transport, mmio, ports};
@@ -14,7 +13,7 @@ use ballonet::virtio::spec::{CapabilityType, CommonConfig};
 impl TestDevice<'_> {
     /// Skips a check of registers that this transport lacks.
     fn lacks<T>(&self, what: &str) -> Verdict<T> {
-        Err(Stop::Skipped(format!("a device that is driven by {} has no {what}", self.transport.kind())))
+        Err(Stop::skipped(format_args!("a device that is driven by {} has no {what}", self.transport.kind())))
     }
 
     /// Gives the selected queue this size.
@@ -115,7 +114,7 @@ impl TestDevice<'_> {
             Transport::Modern(_) => {
                 // The handlers use another mapping.
                 let window = self.function()?.window(CapabilityType::Isr, 1)?;
-                let mut isr = self.platform.map(window).map_err(|error| Stop::Trouble(format!("{error}")))?;
+                let mut isr = self.platform.map(window).map_err(|error| Stop::trouble(format_args!("{error}")))?;
                 values.iter().for_each(|value| isr.write8(0, *value));
                 self.platform.unmap(isr);
             }
@@ -130,13 +129,13 @@ impl TestDevice<'_> {
         }
         let bars = (0..6).filter_map(|bar| self.pci_function().bars.get(bar).ok()).filter(|bar| !bar.is_io());
         let mut windows = bars.filter_map(|bar| bar.window(0, 64).ok());
-        let none = || Stop::Skipped("the device has no BAR in memory".into());
+        let none = || Stop::skipped(format_args!("the device has no BAR in memory"));
         windows.next().map(|window| window.address).ok_or_else(none)
     }
 
     /// Where memory ends; skips a check if that is not known.
     pub(crate) fn ends(&self) -> Verdict<MemoryEnds> {
-        self.memory.ok_or_else(|| Stop::Skipped("where memory ends is not known".into()))
+        self.memory.ok_or_else(|| Stop::skipped(format_args!("where memory ends is not known")))
     }
 
     /// Skips the check for a device that writes buffers: memory that is not the tester's might contain any address.

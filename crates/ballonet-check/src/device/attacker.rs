@@ -26,7 +26,7 @@ const BARS_END: u16 = 0x28;
 const HEADER_TYPE: u16 = 0x0e;
 
 fn skipped(reason: &str) -> Stop {
-    Stop::Skipped(reason.into())
+    Stop::skipped(format_args!("{reason}"))
 }
 
 /// Whether a function is there and no bridge.

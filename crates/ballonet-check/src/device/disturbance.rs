@@ -1,7 +1,6 @@
 //! Interference by the host, which may change the configuration at any time, during any check: a failure counts
 //! against the device only if the host changed nothing.
 
-use alloc::format;
 use alloc::string::String;
 use core::mem::offset_of;
 
@@ -70,7 +69,7 @@ pub(crate) fn undisturbed(
         device.stop()?;
         let (before, start) = (Glimpse::of(device, about), device.platform.now());
         match ask(device) {
-            Err(Stop::Failed(detail)) => last = detail,
+            Err(stop) if stop.is_failed() => last = stop.reason(),
             Ok(()) if failures > 0 && passes + 1 < PASSES => {
                 passes += 1;
                 continue;
@@ -86,10 +85,10 @@ pub(crate) fn undisturbed(
         };
         failures += u32::from(!moved);
         if failures == about.failures() {
-            return Err(Stop::Failed(last));
+            return Err(Stop::failed(format_args!("{last}")));
         }
     }
-    Err(Stop::Skipped(format!("the host changes the configuration all the time, so this proves nothing: {last}")))
+    Err(Stop::skipped(format_args!("the host changes the configuration all the time, so this proves nothing: {last}")))
 }
 
 /// The balloon's target; 0 of every other device.

@@ -199,7 +199,7 @@ impl TestDevice<'_> {
     pub(crate) fn payload(&self, role: Role, units: Range<usize>) -> Verdict<Payload> {
         match self.kind.request {
             Some(request) => Ok(request(self, role, units)),
-            None => Err(Stop::Skipped("the tester knows no request to a device of this type".into())),
+            None => Err(Stop::skipped(format_args!("the tester knows no request to a device of this type"))),
         }
     }
 

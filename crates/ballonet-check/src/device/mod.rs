@@ -170,7 +170,7 @@ impl<'p> TestDevice<'p> {
             Ok(memory) => memory,
             Err(error) => {
                 mapping.unmap(platform);
-                return Err(Stop::Trouble(format!("{error}")));
+                return Err(Stop::trouble(format_args!("{error}")));
             }
         };
         let zero = QueueIndex::new(0).unwrap_or_else(|| unreachable!("0 is a queue's number"));
@@ -281,7 +281,7 @@ pub(crate) fn transport_of(pci: Option<&PciFunction>, legacy: bool, version: u32
 fn map(platform: &mut dyn AnyPlatform, pci: Option<&PciFunction>, kind: &Kind, access: Access) -> Verdict<Mapping> {
     let Some(pci) = pci else {
         let DeviceHandle::Mmio(device) = access.handle else {
-            return Err(Stop::Trouble(format!(
+            return Err(Stop::trouble(format_args!(
                 "{} is on a bus that the tester does not know",
                 access.handle.address()
             )));
@@ -357,7 +357,7 @@ impl TestDevice<'_> {
     /// Resets the device. If an earlier reset did not finish, fails without waiting again.
     pub(crate) fn reset(&mut self) -> Verdict {
         if let Some(reason) = &self.obstacles.stuck {
-            return Err(Stop::Failed(reason.clone()));
+            return Err(Stop::failed(format_args!("{reason}")));
         }
         self.set_status(Status::empty());
         let limit = self.patience.stall;
@@ -370,8 +370,9 @@ impl TestDevice<'_> {
 
     /// Notes that no more checks are possible, and why.
     fn stick(&mut self, reason: String) -> Stop {
-        self.obstacles.stuck = Some(reason.clone());
-        Stop::Failed(reason)
+        let stop = Stop::failed(format_args!("{reason}"));
+        self.obstacles.stuck = Some(reason);
+        stop
     }
 
     /// Resets the device and sets ACKNOWLEDGE and DRIVER. Before that, features and queues need not be readable

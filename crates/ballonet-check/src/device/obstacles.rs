@@ -47,18 +47,18 @@ impl TestDevice<'_> {
     pub(crate) fn try_start(&mut self) -> Verdict {
         match &self.obstacles.start {
             Start::Plain | Start::WithEveryQueue(_) => return Ok(()),
-            Start::Never(reason) => return Err(Stop::Skipped(reason.clone())),
+            Start::Never(reason) => return Err(Stop::skipped(format_args!("{reason}"))),
             Start::Untried => {}
         }
         let setup = self.plain();
         let reason = match self.attempt_start(&setup) {
             Ok(Err(reason)) => reason,
             // A device that rejects the minimal features shows nothing about how it starts with them.
-            Ok(Ok(())) | Err(Stop::Skipped(_)) => {
+            Err(stop) if !stop.is_skipped() => return Err(stop),
+            Ok(Ok(())) | Err(_) => {
                 self.obstacles.start = Start::Plain;
                 return Ok(());
             }
-            Err(stop) => return Err(stop),
         };
         if self.present().count() > self.queues.len() {
             self.obstacles.start = Start::WithEveryQueue(reason.clone());
@@ -72,14 +72,15 @@ impl TestDevice<'_> {
                 }
             }
         }
-        self.obstacles.start = Start::Never(reason.clone());
-        Err(Stop::Failed(reason))
+        let stop = Stop::failed(format_args!("{reason}"));
+        self.obstacles.start = Start::Never(reason);
+        Err(stop)
     }
 
     /// Starts the device once; the error is the reason why it does not start.
     fn attempt_start(&mut self, setup: &StartOptions) -> Verdict<Result<(), String>> {
         match self.set_up(setup) {
-            Err(Stop::Failed(reason)) if self.obstacles.stuck.is_none() => return Ok(Err(reason)),
+            Err(stop) if stop.is_failed() && self.obstacles.stuck.is_none() => return Ok(Err(stop.reason())),
             outcome => outcome?,
         }
         self.set_status(self.settled() | Status::DRIVER_OK);
@@ -129,7 +130,7 @@ impl TestDevice<'_> {
         match self.silence(self.number(role)?) {
             Some(detail) => {
                 let name = self.queue_name(role);
-                Err(Stop::Skipped(format!("the {name} queue never returned a request: {detail}")))
+                Err(Stop::skipped(format_args!("the {name} queue never returned a request: {detail}")))
             }
             None => Ok(()),
         }

@@ -10,7 +10,7 @@ use alloc::string::String;
 
 use super::{BALLOON, Role, Shape, StartOptions, TestDevice};
 use crate::ring::Part;
-use crate::verdict::{Outcome, Reaction, Stop, Verdict};
+use crate::verdict::{Ending, Outcome, Reaction, Stop, Verdict};
 use ballonet::balloon::wire::{PAGE_REPORTING, STATS_VQ, Tag, statistic};
 use ballonet::virtio::spec::{Features, Status};
 
@@ -37,8 +37,8 @@ impl TestDevice<'_> {
         let breach = breach(self);
         self.is_plain = false;
         match breach {
-            Err(stop @ (Stop::Skipped(_) | Stop::Trouble(_))) => return stop.into(),
-            Ok(_) | Err(Stop::Failed(_) | Stop::Stalled(_) | Stop::Gone) => {}
+            Err(stop) if matches!(stop.ending(), Ending::Skipped | Ending::Trouble) => return stop.into(),
+            _ => {}
         }
         match (self.recover(), breach) {
             (Err(harm), _) => harm,
@@ -80,8 +80,9 @@ impl TestDevice<'_> {
             Ok(_) => Ok(()),
             // It may have detected only now what was wrong with the other queue.
             Err(_) if self.wants_reset()? => Ok(()),
-            Err(Stop::Failed(reason)) => Err(Stop::Stalled(format!(
-                "the inflate queue no longer works, and the device does not ask for a reset: {reason}"
+            Err(stop) if stop.is_failed() => Err(Stop::stalled(format_args!(
+                "the inflate queue no longer works, and the device does not ask for a reset: {}",
+                stop.reason()
             ))),
             Err(stop) => Err(stop),
         }
@@ -109,7 +110,7 @@ impl TestDevice<'_> {
     fn prove_new(&mut self) -> Verdict {
         self.stop()?;
         if let Some(difference) = self.compare_fingerprint()? {
-            return Err(Stop::Failed(difference));
+            return Err(Stop::failed(format_args!("{difference}")));
         }
         self.serve_all()
     }

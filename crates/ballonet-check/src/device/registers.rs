@@ -1,6 +1,5 @@
 //! Single registers of the device, over any transport.
 
-use alloc::format;
 use core::mem::offset_of;
 
 use super::transport::{Legacy, Mmio, Modern, Transport, mmio, ports};
@@ -16,7 +15,7 @@ impl TestDevice<'_> {
     pub(crate) fn modern(&mut self) -> Verdict<&mut Modern> {
         match &mut self.transport {
             Transport::Modern(modern) => Ok(modern),
-            other => Err(Stop::Skipped(format!("the device is driven by {}, not by modern PCI", other.kind()))),
+            other => Err(Stop::skipped(format_args!("the device is driven by {}, not by modern PCI", other.kind()))),
         }
     }
 
@@ -48,7 +47,7 @@ impl TestDevice<'_> {
     pub(crate) fn legacy(&mut self) -> Verdict<&mut Legacy> {
         match &mut self.transport {
             Transport::Legacy(legacy) => Ok(legacy),
-            other => Err(Stop::Skipped(format!("the device is driven by {}, not by legacy PCI", other.kind()))),
+            other => Err(Stop::skipped(format_args!("the device is driven by {}, not by legacy PCI", other.kind()))),
         }
     }
 
@@ -56,13 +55,13 @@ impl TestDevice<'_> {
     pub(crate) fn mmio(&mut self) -> Verdict<&mut Mmio> {
         match &mut self.transport {
             Transport::Mmio(mmio) => Ok(mmio),
-            _ => Err(Stop::Skipped("the device is not on MMIO".into())),
+            _ => Err(Stop::skipped(format_args!("the device is not on MMIO"))),
         }
     }
 
     /// The PCI function; skips a check of a device that is none.
     pub(crate) fn function(&self) -> Verdict<&PciFunction> {
-        self.pci.as_ref().ok_or_else(|| Stop::Skipped("the device is not on PCI".into()))
+        self.pci.as_ref().ok_or_else(|| Stop::skipped(format_args!("the device is not on PCI")))
     }
 
     /// Whether the interface is from before version 1: 32 feature bits, no `FEATURES_OK`, queues in one block.
@@ -79,8 +78,8 @@ impl TestDevice<'_> {
         };
         match u8::try_from(value) {
             Ok(status) => Ok(Status::from_bits_retain(status)),
-            Err(_) if value == u32::MAX => Err(Stop::Gone),
-            Err(_) => Err(Stop::Failed(format!("Status reads as {value:#x}"))),
+            Err(_) if value == u32::MAX => Err(Stop::gone()),
+            Err(_) => Err(Stop::failed(format_args!("Status reads as {value:#x}"))),
         }
     }
 
@@ -201,7 +200,7 @@ impl TestDevice<'_> {
                 [offset_of!(CommonConfig, config_msix_vector), offset_of!(CommonConfig, queue_msix_vector)],
             ),
             Transport::Legacy(legacy) => (&mut legacy.ports, [ports::CONFIG_MSIX_VECTOR, ports::QUEUE_MSIX_VECTOR]),
-            Transport::Mmio(_) => return Err(Stop::Skipped("there are no vectors on MMIO".into())),
+            Transport::Mmio(_) => return Err(Stop::skipped(format_args!("there are no vectors on MMIO"))),
         };
         let register = if queue.is_some() { of_queue } else { of_config };
         registers.write16(register, vector);
@@ -312,7 +311,7 @@ impl TestDevice<'_> {
                 Ok(modern.common.read16(offset_of!(CommonConfig, queue_reset)).into())
             }
             Transport::Mmio(mmio) if mmio.version != 1 => Ok(mmio.registers.read32(mmio::QUEUE_RESET)),
-            other => Err(Stop::Skipped(format!("{} has no queue_reset here", other.kind()))),
+            other => Err(Stop::skipped(format_args!("{} has no queue_reset here", other.kind()))),
         }
     }
 

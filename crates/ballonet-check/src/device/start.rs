@@ -126,7 +126,7 @@ impl TestDevice<'_> {
     pub(crate) fn set_up_interrupts(&mut self, mode: InterruptMode, vectors: usize) -> Verdict {
         let (isr, line) = (Arc::clone(&self.isr), self.transport.line(self.pci.as_ref()));
         let signals = Signals::set_up(self.platform, self.pci.as_ref(), line, &isr, (mode, vectors));
-        self.signals = signals.map_err(Stop::Skipped)?;
+        self.signals = signals.map_err(|reason| Stop::skipped(format_args!("{reason}")))?;
         // With MSI-X the configuration of a legacy device begins after the vectors.
         let moved = vectors > 0 && matches!(self.transport, Transport::Legacy(_));
         self.config.start = if moved { ports::VECTORS } else { 0 };

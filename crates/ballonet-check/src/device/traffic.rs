@@ -66,7 +66,7 @@ impl TestDevice<'_> {
             Role::Reporting => numbers.reporting,
         };
         let name = self.queue_name(role);
-        queue.map(QueueIndex::number).ok_or_else(|| Stop::Skipped(format!("the device has no {name} queue")))
+        queue.map(QueueIndex::number).ok_or_else(|| Stop::skipped(format_args!("the device has no {name} queue")))
     }
 
     /// What a queue is called.
@@ -91,7 +91,7 @@ impl TestDevice<'_> {
     pub(crate) fn vector_of(&self, role: Role) -> Verdict<usize> {
         let number = self.number(role)?;
         let place = self.queues.iter().position(|queue| queue.index == number);
-        place.map(|place| place + 1).ok_or_else(|| Stop::Skipped(format!("queue {number} is not in use")))
+        place.map(|place| place + 1).ok_or_else(|| Stop::skipped(format_args!("queue {number} is not in use")))
     }
 
     /// Does something with a queue in use and the arena.
@@ -100,7 +100,7 @@ impl TestDevice<'_> {
         let queue = self.queues.iter_mut().find(|queue| queue.index == number);
         match queue {
             Some(queue) => Ok(act(queue, &mut self.arena)),
-            None => Err(Stop::Skipped(format!("queue {number} is not in use"))),
+            None => Err(Stop::skipped(format_args!("queue {number} is not in use"))),
         }
     }
 
@@ -224,7 +224,7 @@ impl TestDevice<'_> {
             self.features
         );
         self.note_silence(role, &detail)?;
-        Err(Stop::Failed(detail))
+        Err(Stop::failed(format_args!("{detail}")))
     }
 
     /// Takes what came back from a queue.

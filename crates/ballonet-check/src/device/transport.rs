@@ -3,7 +3,6 @@
 //! The methods of `super::registers` access what every transport has; a check of one transport accesses its registers
 //! directly.
 
-use alloc::format;
 use alloc::sync::Arc;
 use core::mem::offset_of;
 
@@ -237,7 +236,7 @@ impl Mapping {
 
     /// Maps the ports of the legacy interface.
     pub(crate) fn legacy(platform: &mut dyn AnyPlatform, pci: &PciFunction) -> Verdict<Self> {
-        let failed = |error: &dyn core::fmt::Display| Stop::Failed(format!("no usable legacy interface: {error}"));
+        let failed = |error: &dyn core::fmt::Display| Stop::failed(format_args!("no usable legacy interface: {error}"));
         let bar = pci.bars.get(0).map_err(|error| failed(&error))?;
         ensure!(bar.is_io(), "no usable legacy interface: BAR0 is in memory");
         let header = (ports::CONFIG + ports::VECTORS) as u64;
@@ -314,7 +313,7 @@ fn map_all(platform: &mut dyn AnyPlatform, windows: &[RegisterWindow]) -> Verdic
             Ok(registers) => mapped.push(registers),
             Err(error) => {
                 mapped.into_iter().for_each(|registers| platform.unmap(registers));
-                return Err(Stop::Trouble(format!("{error}")));
+                return Err(Stop::trouble(format_args!("{error}")));
             }
         }
     }

@@ -318,7 +318,7 @@ mod tests {
     use super::*;
     use crate::arena::ARENA;
     use crate::platform::AnyPlatform;
-    use crate::verdict::Stop;
+    use crate::verdict::Ending;
     use ballonet_models::{Machine, ModelPlatform};
 
     #[test]
@@ -331,12 +331,13 @@ mod tests {
             let mut queue = RawQueue::new(&mut arena, (1, 2), areas, features, Placement::Plain);
             let part = Part { address: arena.address(0), length: 4, writable: false };
             for chain in [&[part; 3][..], &[]] {
-                let trouble = queue.add(&mut arena, chain, None);
-                assert!(matches!(&trouble, Err(Stop::Trouble(detail)) if detail.contains("queue 1")), "{trouble:?}");
+                let trouble = queue.add(&mut arena, chain, None).unwrap_err();
+                assert_eq!(trouble.ending(), Ending::Trouble);
+                assert!(trouble.clone().reason().contains("queue 1"), "{trouble:?}");
             }
             queue.add(&mut arena, &[part; 2], None).unwrap();
-            assert!(matches!(queue.add(&mut arena, &[part], None), Err(Stop::Trouble(_))));
-            assert!(matches!(arena.place(ARENA, 16, 0), Err(Stop::Trouble(_))));
+            assert_eq!(queue.add(&mut arena, &[part], None).unwrap_err().ending(), Ending::Trouble);
+            assert_eq!(arena.place(ARENA, 16, 0).unwrap_err().ending(), Ending::Trouble);
         }
     }
 }

@@ -88,7 +88,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         "the reporting queue is used without PAGE_REPORTING",
         |d| {
             let Some(queue) = d.numbers.reporting else {
-                return Err(crate::check::Stop::Skipped("there is no reporting queue".into()));
+                return Err(crate::check::Stop::skipped(format_args!("there is no reporting queue")));
             };
             let setup = d.plain();
             d.prepare(&setup)?;

@@ -1,6 +1,6 @@
 //! Steps that hostile checks of several chapters share.
 
-use crate::check::{Reaction, Stop, Verdict, skip_unless};
+use crate::check::{Reaction, Verdict, skip_unless};
 use crate::device::{Attacker, Role, Shape, StartOptions, TestDevice};
 use crate::ring::Part;
 use ballonet::virtio::InterruptMode;
@@ -94,7 +94,7 @@ pub(super) fn send(d: &mut TestDevice<'_>, unit: usize) -> Verdict {
     match d.post(Role::First, unit..unit + 4, &Shape::PLAIN) {
         Ok(_) => {}
         // The tester knows no request to this device: an empty kick will do.
-        Err(Stop::Skipped(_)) if !d.has_requests() => {
+        Err(stop) if stop.is_skipped() && !d.has_requests() => {
             d.kick_number(0, 0);
             return Ok(());
         }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::mmio::{self, Registers};
 use crate::support::failure::Failure;
+use crate::support::runner::doubt;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 
@@ -47,7 +48,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("legacy", Version::V10_0, ",vectors=0,disable-modern=on"),
     ] {
         let qemu = guest(version, properties);
-        let case = move |vm: &mut Vm| spares_what_is_free(vm, &guest(version, properties));
+        let case = move |vm: &mut Vm| believe(version, spares_what_is_free(vm, &guest(version, properties)));
         trials.push(trial(format!("migration::{version}::{name}::free_memory_is_not_sent"), qemu, case));
     }
     for (version, registers) in [(Version::V7_2, Registers::Legacy), (Version::V10_0, Registers::Modern)] {
@@ -55,7 +56,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let guest = mmio::guest(version, "microvm,acpi=on", registers, "free-page-hint=on,iothread=hints");
             guest.memory(ram()).object("iothread,id=hints").patience(Duration::from_secs(60 + ram() / (8 * MIB)))
         };
-        let case = move |vm: &mut Vm| spares_what_is_free(vm, &on_mmio());
+        let case = move |vm: &mut Vm| believe(version, spares_what_is_free(vm, &on_mmio()));
         trials.push(trial(format!("migration::{version}::mmio_{registers}::free_memory_is_not_sent"), on_mmio(), case));
     }
     for version in [Version::V7_2, Version::V10_0] {
@@ -66,16 +67,25 @@ pub(crate) fn trials() -> Vec<Trial> {
             ("with_reports_and_a_balloon", guest(version, ",free-page-reporting=on"), with_a_balloon),
             ("under_memory_pressure", guest(version, ""), under_pressure),
         ];
-        // From QEMU 7.2 under TCG, pages that a guest writes during the migration sometimes arrive with old contents.
-        // This looks like the dirty bits that QEMU lost before 9.0; 10.0 never showed it.
+        // Under pressure, the guest writes too much during the migration: see `believe`.
         let cases = cases.into_iter().take(if version == Version::V7_2 { 3 } else { 4 });
         for (name, qemu, case) in cases {
             let made_of = qemu.clone();
-            let test = move |vm: &mut Vm| case(vm, &made_of);
+            let test = move |vm: &mut Vm| believe(version, case(vm, &made_of));
             trials.push(trial(format!("migration::{version}::{name}"), qemu, test));
         }
     }
     trials
+}
+
+/// From QEMU 7.2 under TCG, pages that a guest writes during the migration sometimes arrive with old contents, such as a
+/// stack: the guest then jumps to a wrong address, or misses the end of the hints. This looks like the dirty bits that
+/// QEMU lost before 9.0; 10.0 never showed it. So a failure on 7.2 counts only if it comes twice.
+fn believe(version: Version, outcome: Outcome) -> Outcome {
+    if outcome.is_err() && version == Version::V7_2 {
+        doubt("QEMU 7.2 loses what a guest writes during a migration");
+    }
+    outcome
 }
 
 /// A guest whose host asks for hints during migration.
@@ -249,9 +259,7 @@ fn with_a_balloon(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     let target = ram() / 4 * 3;
     vm.balloon_to(target)?;
     let destination = begin(vm, qemu)?;
-    // A target set during the migration is reached at the destination. Not from QEMU 7.2, which loses guest writes
-    // meanwhile: on a busy machine, where the guest has time to write, it arrived with an old stack and jumped to a
-    // wrong address.
+    // A target set during the migration is reached at the destination. Not from QEMU 7.2: the guest writes for it.
     let early = qemu.version != Version::V7_2;
     if early {
         vm.qmp.set_target(ram() / 2)?;

@@ -81,6 +81,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "mode=chekc",
             "command line: option `mode`: invalid value `chekc`; valid: check, serve, bench",
         ),
+        ("a_mode_without_its_key", "check", "command line: `check` is not `key=value`; valid keys: "),
         ("a_misspelt_key_of_a_mode", "mdoe=check", "command line: unknown option `mdoe`; valid: mode, "),
         (
             "a_bad_option_of_a_check",

@@ -70,11 +70,23 @@ impl<'a> KernelOptions<'a> {
 
 /// Whether the invalid word is a mode that ends by itself, or may be meant as one.
 fn hides_mode(line: &[u8], warning: Warning<'_>) -> bool {
-    let Warning::UnknownKey(key) = warning else {
-        return matches!(warning, Warning::InvalidValue { key: Key::mode, .. });
-    };
-    let mut values = words(line).filter_map(split_once).filter(|(other, _)| *other == key).map(|(_, value)| value);
-    values.any(|value| Mode::from_word(value).is_some_and(|mode| mode != Mode::Serve))
+    match warning {
+        // `mode`, `check`, `--bench`, `mode:check`.
+        Warning::NotAnOption(word) => word
+            .split(|byte| !byte.is_ascii_alphanumeric())
+            .any(|part| part == Key::mode.word().as_bytes() || ends_by_itself(part)),
+        Warning::UnknownKey(key) => {
+            let mut options = words(line).filter_map(split_once);
+            options.any(|(other, value)| other == key && ends_by_itself(value))
+        }
+        Warning::InvalidValue { key, .. } => key == Key::mode,
+        Warning::Repeated(_) => false,
+    }
+}
+
+/// Whether a word is a mode that ends by itself.
+fn ends_by_itself(word: &[u8]) -> bool {
+    Mode::from_word(word).is_some_and(|mode| mode != Mode::Serve)
 }
 
 fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {

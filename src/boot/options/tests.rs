@@ -12,7 +12,9 @@ use ballonet_check::HostAction;
 #[test]
 fn an_invalid_word_ends_an_unattended_run() {
     let refusal = |line: &str| KernelOptions::refusal(line.as_bytes()).map(|warning| warning.to_string());
-    for line in ["mode=check", "mode=bench irq=intx irq=poll", "mdoe=serve nonsense irq=psychic", "quiet", ""] {
+    for line in
+        ["mode=check", "mode=bench irq=intx irq=poll", "mdoe=serve nonsense irq=psychic", "quiet", "nocheck", ""]
+    {
         assert_eq!(refusal(line), None, "{line}");
     }
     for (line, word) in [
@@ -20,6 +22,11 @@ fn an_invalid_word_ends_an_unattended_run() {
         ("quiet mode=", "``"),
         ("quiet mdoe=check", "`mdoe`"),
         ("mode=check quiet", "`quiet`"),
+        ("mode", "`mode`"),
+        ("mode check", "`mode`"),
+        ("quiet check", "`check`"),
+        ("--bench", "`--bench`"),
+        ("mode:check", "`mode:check`"),
         ("irq=psychic mode=bench", "`psychic`"),
         ("mode=check chekcs=isr-*", "`chekcs`"),
         ("mode=check features=-nonsense", "`-nonsense`"),

@@ -4,6 +4,7 @@ use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Prog
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::InterruptMode;
 
+use super::interrupt_proof::{InterruptProof, Turn};
 use super::notices;
 use super::size_reports::SizeReports;
 use crate::machine::{Machine, lines, log as serial};
@@ -41,6 +42,7 @@ pub(super) struct Served {
     stall: Option<u64>,
     /// Requests have finished since `stall` was set.
     progressed: bool,
+    proof: InterruptProof,
     /// It has been deflating for its removal since this time.
     leaving: Option<u64>,
     /// It is gone, which is not reported yet.
@@ -55,6 +57,7 @@ impl Served {
             next_poll: 0,
             stall: None,
             progressed: false,
+            proof: InterruptProof::default(),
             leaving: None,
             gone: false,
         }
@@ -81,28 +84,39 @@ impl Served {
         core::mem::take(&mut self.gone).then(|| self.balloon.status().address)
     }
 
-    /// Whether to poll because no interrupt may arrive: there is none, or the kernel masked its line in a storm.
+    /// Whether to poll because no interrupt may arrive: there is none, the kernel masked its line in a storm, or one was
+    /// lost.
     fn is_polled(&self) -> bool {
-        match self.balloon.status().interrupts {
-            InterruptMode::Polling => true,
-            InterruptMode::Line => lines::storms() > 0,
-            InterruptMode::PerQueue | InterruptMode::Shared => false,
-        }
+        !self.may_interrupt() || self.proof.is_missed()
+    }
+
+    /// When to read a device none of whose interrupts has come yet.
+    fn next_look(&self) -> Option<u64> {
+        self.proof.next_look().filter(|_| self.may_interrupt())
     }
 
     pub(super) fn serve(&mut self, machine: &mut Machine, ansi: bool) {
         self.size.report_reclaim(&self.balloon);
         let now = machine.now();
-        let due = self.is_due(now);
+        let stalled = self.has_stalled(now);
+        let due = stalled || self.is_due(now);
         let late = self.balloon.deadline(machine).is_some_and(|deadline| now >= deadline);
         if !(self.balloon.is_pending() || due || late) || self.balloon.status().failed.is_some() {
             return;
         }
+        let unasked = due && !self.balloon.is_pending();
+        let answers = self.balloon.counters().answers();
         if due {
             self.balloon.recheck();
         }
         match self.balloon.poll(machine) {
-            Ok(progress) => self.note(progress, machine.now(), ansi),
+            Ok(progress) => {
+                let now = machine.now();
+                self.note(progress, now, ansi);
+                // A device may delay interrupts for requests, but not for as long as a stalled one is given.
+                let answered = stalled && self.balloon.counters().answers() > answers;
+                self.note_interrupts(now, unasked && (answered || progress.changes.contains(Changes::TARGET)));
+            }
             Err(error) => {
                 self.gone = !self.balloon.is_present(machine);
                 self.gave_up(&error);
@@ -110,14 +124,18 @@ impl Served {
         }
     }
 
-    /// Whether to poll without an interrupt: the device has none, or finishes no requests.
-    fn is_due(&mut self, now: u64) -> bool {
-        let polled = self.is_polled() && now >= self.next_poll;
-        let stalled = self.stall.is_some_and(|moment| now >= moment);
-        if stalled {
-            self.stall = self.in_flight().then_some(now + STALL);
+    /// Whether to poll without an interrupt: the device has none, or none of its interrupts has come yet.
+    fn is_due(&self, now: u64) -> bool {
+        self.is_polled() && now >= self.next_poll || self.next_look().is_some_and(|moment| now >= moment)
+    }
+
+    /// Whether to poll because the device has finished no requests for a while.
+    fn has_stalled(&mut self, now: u64) -> bool {
+        if self.stall.is_none_or(|moment| now < moment) {
+            return false;
         }
-        polled || stalled && !core::mem::take(&mut self.progressed)
+        self.stall = self.in_flight().then_some(now + STALL);
+        !core::mem::take(&mut self.progressed)
     }
 
     /// Whether the device must return something. Hinted memory counts: the interrupt with which a host reports that
@@ -131,7 +149,8 @@ impl Served {
     pub(super) fn next_poll(&self, machine: &mut Machine) -> Option<u64> {
         let running = self.balloon.status().failed.is_none() && !self.balloon.status().frozen;
         let poll = self.is_polled().then_some(self.next_poll);
-        poll.into_iter().chain(self.stall).chain(self.balloon.deadline(machine)).min().filter(|_| running)
+        let polls = [poll, self.next_look(), self.stall, self.balloon.deadline(machine)];
+        polls.into_iter().flatten().min().filter(|_| running)
     }
 
     /// Records and reports the result of a poll.
@@ -143,6 +162,28 @@ impl Served {
         }
         notices::changes(&self.balloon, progress.changes);
         self.size.note(&self.balloon, progress.changes, now, ansi);
+    }
+
+    /// Whether the device has interrupts that the kernel does not hold back.
+    fn may_interrupt(&self) -> bool {
+        match self.balloon.status().interrupts {
+            InterruptMode::Polling => false,
+            InterruptMode::Line => lines::storms() == 0,
+            InterruptMode::PerQueue | InterruptMode::Shared => true,
+        }
+    }
+
+    /// Records whether interrupts arrive, and reports a change. `unannounced`: a poll found what none had announced.
+    fn note_interrupts(&mut self, now: u64, unannounced: bool) {
+        if !self.may_interrupt() {
+            return;
+        }
+        let counters = self.balloon.counters();
+        match self.proof.note(now, counters.config_interrupts + counters.vring_interrupts, unannounced) {
+            Some(Turn::Lost) => notices::interrupts_lost(&self.balloon),
+            Some(Turn::Arrived) => notices::interrupts_arrived(&self.balloon),
+            None => {}
+        }
     }
 
     /// The driver has failed. The kernel continues without it.

@@ -113,7 +113,7 @@ impl Entry {
         }
     }
 
-    fn continue_with(self, features: Features) -> Result<Machine, StartError> {
+    fn continue_with(self, mut features: Features) -> Result<Machine, StartError> {
         // Before any page uses PAT entries that the first page tables do not.
         let had_changed = memory_types::set_pat(&features);
         let boot = self.read_boot_info(&features)?;
@@ -137,6 +137,7 @@ impl Entry {
         pic::mask_all();
         local_apic::setup::initialise(&features, madt).map_err(StartError::LocalApic)?;
         registry::boot().set_apic_id(local_apic::id());
+        features.tsc_deadline = features.tsc_deadline && local_apic::accepts_deadlines();
         install_fixed_vectors();
         for entry in madt.map_or(&[][..], |madt| &madt.io_apics) {
             match io_apic::add(entry) {

@@ -10,6 +10,7 @@ use volatile::VolatilePtr;
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::registers::model_specific::Msr;
 
+use crate::machine::cpu::msr;
 use crate::machine::time::tsc;
 
 /// First MSR of the x2APIC: register offset / 16 is added (SDM vol. 3, 12.12.1.2).
@@ -280,10 +281,18 @@ pub(crate) fn use_deadlines(vector: u8) {
     core::sync::atomic::fence(Ordering::SeqCst);
 }
 
+/// `IA32_TSC_DEADLINE` (SDM vol. 3, 12.5.4.1).
+const TSC_DEADLINE_MSR: u32 = 0x6E0;
+
+/// Whether the register of deadlines can be written, as CPUID announces: a hypervisor may lack it. Disarms the timer.
+pub(crate) fn accepts_deadlines() -> bool {
+    // SAFETY: a deadline of 0 disarms the timer.
+    unsafe { msr::write(TSC_DEADLINE_MSR, 0) }
+}
+
 /// Raises `vector` when the TSC reaches `tsc`; 0 disarms.
 pub(crate) fn set_deadline(tsc: u64) {
-    const TSC_DEADLINE_MSR: u32 = 0x6E0;
-    // SAFETY: only called when CPUID offers the deadline timer and `use_deadlines` has chosen its mode.
+    // SAFETY: only called once `accepts_deadlines` and `use_deadlines` has chosen the mode.
     unsafe { Msr::new(TSC_DEADLINE_MSR).write(tsc) };
 }
 

@@ -2,11 +2,13 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::model::{Figure, History, Sample};
+use crate::model::{Figure, History, Sample, total};
 use crate::units::{MIB, mib, parse_size};
 
 /// The statistics key cycles through these intervals, in seconds; 0 is off.
 const STATISTICS: [u64; 5] = [1, 2, 5, 10, 0];
+/// Seconds in which a key goes on from the target that the previous one set: samples that show it come later.
+const FRESH: f64 = 1.0;
 
 /// A key's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +33,14 @@ pub(crate) struct App {
     pub(crate) entry: Option<String>,
     /// The outcome of the last key.
     pub(crate) message: String,
-    statistics: usize,
+    /// The target that a key has set: which guest's, in bytes, at which second.
+    set: Option<(usize, u64, f64)>,
 }
 
 impl App {
     /// The picture of these guests.
     pub(crate) fn new(guests: Vec<History>) -> Self {
-        Self { guests, selected: 0, paused: None, entry: None, message: String::new(), statistics: 0 }
+        Self { guests, selected: 0, paused: None, entry: None, message: String::new(), set: None }
     }
 
     /// The samples of a guest that the picture shows, the newest first.
@@ -46,22 +49,28 @@ impl App {
         guest.samples().iter().rev().skip_while(move |sample| sample.at > until)
     }
 
+    /// The sum of a figure as the picture shows it, over guests that have not ended.
+    pub(crate) fn total(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
+        let guests = self.guests.iter().filter(|guest| !guest.has_ended());
+        total(guests.filter_map(|guest| self.shown(guest).next()), of)
+    }
+
     /// Takes a key at second `now`.
     pub(crate) fn key(&mut self, key: KeyEvent, now: f64) -> Option<Action> {
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
             return Some(Action::Quit);
         }
         if self.entry.is_some() {
-            return self.edit(key.code);
+            return self.edit(key.code, now);
         }
         self.message.clear();
         match key.code {
             KeyCode::Char('q') => return Some(Action::Quit),
-            KeyCode::Up | KeyCode::Char('+') => return self.step(1),
-            KeyCode::Down | KeyCode::Char('-') => return self.step(-1),
+            KeyCode::Up | KeyCode::Char('+') => return self.step(1, now),
+            KeyCode::Down | KeyCode::Char('-') => return self.step(-1, now),
             KeyCode::Char('t') => self.entry = Some(String::new()),
             KeyCode::Char(digit @ '0'..='9') => self.entry = Some(digit.into()),
-            KeyCode::Char('s') => return Some(self.next_statistics()),
+            KeyCode::Char('s') => return self.next_statistics(),
             KeyCode::Char('p' | ' ') => {
                 self.paused = if self.paused.is_some() { None } else { Some(now) };
             }
@@ -74,7 +83,7 @@ impl App {
         None
     }
 
-    fn edit(&mut self, key: KeyCode) -> Option<Action> {
+    fn edit(&mut self, key: KeyCode, now: f64) -> Option<Action> {
         let entry = self.entry.as_mut()?;
         match key {
             KeyCode::Char(letter) if letter.is_ascii_alphanumeric() && entry.len() < 12 => entry.push(letter),
@@ -83,7 +92,7 @@ impl App {
             KeyCode::Enter => {
                 let text = self.entry.take()?;
                 return match parse_size(&text) {
-                    Ok(bytes) => self.target(bytes),
+                    Ok(bytes) => self.target(bytes, now),
                     Err(error) => {
                         self.message = error;
                         None
@@ -96,36 +105,45 @@ impl App {
     }
 
     /// Changes the target by a 32nd of the guest's memory, in whole MiB.
-    fn step(&mut self, direction: i64) -> Option<Action> {
+    fn step(&mut self, direction: i64, now: f64) -> Option<Action> {
         let guest = &self.guests[self.selected];
         let size = guest.figure(Figure::Size).unwrap_or_default();
-        let Some(now) = guest.figure(Figure::Target).or_else(|| guest.figure(Figure::Actual)) else {
+        let set = self.set.filter(|(of, _, at)| *of == self.selected && now - at < FRESH).map(|(_, bytes, _)| bytes);
+        let Some(old) = set.or_else(|| guest.figure(Figure::Target)).or_else(|| guest.figure(Figure::Actual)) else {
             self.message = format!("{}: there is no balloon to move", guest.name);
             return None;
         };
         let step = (mib(size) / 32).max(1) * MIB;
-        let wanted = if direction > 0 { now.saturating_add(step) } else { now.saturating_sub(step) };
-        self.target(wanted)
+        let wanted = if direction > 0 { old.saturating_add(step) } else { old.saturating_sub(step) };
+        self.target(wanted, now)
     }
 
-    fn target(&mut self, bytes: u64) -> Option<Action> {
+    fn target(&mut self, bytes: u64, now: f64) -> Option<Action> {
         let guest = &self.guests[self.selected];
         let size = guest.figure(Figure::Size).unwrap_or(u64::MAX);
         // QEMU refuses 0.
         let bytes = bytes.clamp(MIB, size.max(MIB));
         self.message = format!("{}: target {} MiB", guest.name, mib(bytes));
+        self.set = Some((self.selected, bytes, now));
         Some(Action::Target { guest: self.selected, bytes })
     }
 
-    fn next_statistics(&mut self) -> Action {
-        self.statistics = (self.statistics + 1) % STATISTICS.len();
-        let seconds = STATISTICS[self.statistics];
-        let name = &self.guests[self.selected].name;
+    /// Goes on to the interval after the guest's own.
+    fn next_statistics(&mut self) -> Option<Action> {
+        let guest = &mut self.guests[self.selected];
+        let name = &guest.name;
+        let Some(now) = guest.statistics else {
+            self.message = format!("{name}: there are no statistics to poll");
+            return None;
+        };
+        let place = STATISTICS.iter().position(|seconds| *seconds == now).map_or(0, |place| place + 1);
+        let seconds = STATISTICS[place % STATISTICS.len()];
         self.message = match seconds {
             0 => format!("{name}: statistics off"),
             seconds => format!("{name}: statistics every {seconds} s"),
         };
-        Action::Statistics { guest: self.selected, seconds }
+        guest.statistics = Some(seconds);
+        Some(Action::Statistics { guest: self.selected, seconds })
     }
 }
 
@@ -140,6 +158,7 @@ mod tests {
             sample.set(Figure::Size, Some(256 * MIB));
             sample.set(Figure::Actual, Some(256 * MIB));
             guest.push(sample);
+            guest.statistics = Some(1);
         }
         App::new(guests)
     }
@@ -159,8 +178,42 @@ mod tests {
     fn arrows_move_the_target_within_the_guests_memory() {
         let mut app = app();
         assert_eq!(press(&mut app, "v"), Some(Action::Target { guest: 0, bytes: 248 * MIB }));
-        assert_eq!(press(&mut app, "^"), Some(Action::Target { guest: 0, bytes: 256 * MIB }));
+        assert_eq!(press(&mut app, "^^"), Some(Action::Target { guest: 0, bytes: 256 * MIB }));
         assert_eq!(press(&mut app, ">v"), Some(Action::Target { guest: 1, bytes: 248 * MIB }));
+    }
+
+    #[test]
+    fn quick_presses_add_up_before_a_sample_shows_them() {
+        let mut app = app();
+        assert_eq!(press(&mut app, "vvv"), Some(Action::Target { guest: 0, bytes: 232 * MIB }));
+        // Later, the samples' word counts: somebody else may have set a target.
+        let down = app.key(KeyEvent::from(KeyCode::Down), 1.0 + FRESH);
+        assert_eq!(down, Some(Action::Target { guest: 0, bytes: 248 * MIB }));
+    }
+
+    #[test]
+    fn each_guest_has_an_interval_of_its_own() {
+        let mut app = app();
+        app.guests[1].statistics = Some(7);
+        for (keys, guest, seconds) in [("s", 0, 2), ("s", 0, 5), (">s", 1, 1), (">s", 0, 10), ("s", 0, 0), ("s", 0, 1)]
+        {
+            assert_eq!(press(&mut app, keys), Some(Action::Statistics { guest, seconds }));
+        }
+        app.guests[0].statistics = None;
+        assert_eq!(press(&mut app, "s"), None);
+        assert!(app.message.contains("no statistics"), "{}", app.message);
+    }
+
+    #[test]
+    fn a_sum_is_of_what_is_shown_of_running_guests() {
+        let mut app = app();
+        let sum = |app: &App| app.total(|sample| sample.get(Figure::Size));
+        assert_eq!(sum(&app), Some(512 * MIB));
+        press(&mut app, "p");
+        app.guests[0].push(Sample::new(2.0));
+        assert_eq!(sum(&app), Some(512 * MIB), "paused");
+        app.guests[1].state = crate::model::State::Ended("gone".into());
+        assert_eq!(sum(&app), Some(256 * MIB));
     }
 
     #[test]

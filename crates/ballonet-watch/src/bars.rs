@@ -1,9 +1,12 @@
 //! A chart made of characters: one column per sample, the newest at the right.
 //!
 //! A column shows the host's memory for the guest: the lower part is used by the guest, the upper part is idle. A
-//! line shows the size that the balloon leaves the guest. The chart is readable without colours, and in ASCII.
+//! line shows the size that the balloon leaves the guest. Letters below it mark events. The chart is readable without
+//! colours, and in ASCII.
 
-use crate::model::{Figure, Sample};
+use std::collections::VecDeque;
+
+use crate::model::{Figure, Mark, Sample};
 
 /// The content of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,35 @@ impl Cell {
     }
 }
 
+/// Letters of events by kind, the most important first.
+const LETTERS: [(char, &[&str]); 8] = [
+    ('!', &["ended", "silent", "failed", "panic"]),
+    ('F', &["refused"]),
+    ('O', &["reclaim"]),
+    ('R', &["reset"]),
+    ('M', &["migration"]),
+    ('T', &["target"]),
+    ('h', &["hint"]),
+    ('r', &["report"]),
+];
+
+/// The letter of an event.
+pub(crate) fn letter(mark: &Mark) -> char {
+    LETTERS.iter().find(|(_, kinds)| kinds.contains(&mark.kind.as_str())).map_or('*', |(letter, _)| *letter)
+}
+
+/// The letters below a chart, one per sample, the newest sample and its events last: each event is at the first sample
+/// after it, and the most important one is shown.
+pub(crate) fn letters(samples: &[&Sample], marks: &VecDeque<Mark>) -> String {
+    let rank = |letter: &char| LETTERS.iter().position(|(known, _)| known == letter).unwrap_or(LETTERS.len());
+    let between = |before: f64, until: f64| {
+        let marks = marks.iter().filter(|mark| before < mark.at && mark.at <= until);
+        marks.map(letter).min_by_key(rank).unwrap_or(' ')
+    };
+    let first = samples.first().map(|_| ' ');
+    first.into_iter().chain(samples.windows(2).map(|pair| between(pair[0].at, pair[1].at))).collect()
+}
+
 /// Memory in use by the guest: as the console of a ballonet kernel reports it, otherwise by its statistics (all of
 /// one moment).
 pub(crate) fn used(sample: &Sample) -> Option<u64> {
@@ -50,7 +82,8 @@ pub(crate) fn scale<'a>(samples: impl Iterator<Item = &'a Sample>) -> u64 {
 pub(crate) fn column(sample: &Sample, scale: u64, height: u16) -> Vec<Cell> {
     // Rounds to the nearest cell.
     let rows = |bytes: u64| (((bytes as f64 / scale as f64) * f64::from(height)).round() as u16).min(height);
-    let host = sample.host().map_or(0, rows);
+    // A little is not nothing.
+    let host = sample.host().map_or(0, |bytes| rows(bytes).max(u16::from(bytes > 0)).min(height));
     let used = used(sample).map_or(host, rows).min(host);
     let size = sample.get(Figure::Actual).map(rows);
     let cell = |row: u16| {
@@ -86,6 +119,29 @@ mod tests {
         let sample = sample(&figures);
         assert_eq!(scale([&sample].into_iter()), 100);
         assert_eq!(column(&sample, 100, 5), [Empty, Size, Idle, Idle, Used]);
+    }
+
+    #[test]
+    fn a_little_memory_has_a_cell() {
+        let sample = sample(&[(Figure::Ram, 1), (Figure::Used, 0), (Figure::Size, 100)]);
+        assert_eq!(column(&sample, 100, 3), [Empty, Empty, Idle]);
+    }
+
+    #[test]
+    fn events_are_below_the_first_sample_after_them() {
+        let samples: Vec<_> = (0..5).map(|second| Sample::new(f64::from(second))).collect();
+        let mark = |at, kind| Mark::new(at, kind, "");
+        let marks = VecDeque::from([
+            mark(0.0, "target"),
+            mark(0.5, "target"),
+            mark(1.2, "report"),
+            mark(1.3, "reclaim"),
+            mark(1.4, "target"),
+            mark(3.0, "work"),
+            mark(9.0, "ended"),
+        ]);
+        assert_eq!(letters(&samples.iter().collect::<Vec<_>>(), &marks), " TO* ");
+        assert_eq!(letters(&[], &marks), "");
     }
 
     #[test]

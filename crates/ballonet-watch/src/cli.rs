@@ -114,6 +114,13 @@ pub(crate) struct Outputs {
     pub(crate) png: Option<PathBuf>,
 }
 
+impl Outputs {
+    /// Whether the record goes to standard output, which then has nothing else.
+    pub(crate) fn records_to_output(&self) -> bool {
+        self.record.as_deref().is_some_and(|path| path.to_str() == Some("-"))
+    }
+}
+
 /// Draw a record.
 #[derive(Debug, Args)]
 pub(crate) struct Plot {

@@ -11,6 +11,7 @@ use crate::guest::Guest;
 use crate::launch::{Launched, Launcher};
 use crate::model::Sample;
 use crate::panel::{Layer, Panel, Stroke};
+use crate::plain::say_beside;
 use crate::plot::{self, HOST, USE, layer};
 use crate::record::{Recorder, Track};
 use crate::steer::{keep, track};
@@ -46,10 +47,9 @@ pub(crate) fn demo(options: &cli::Demo) -> Outcome {
     let (tracks, program) = run(&mut guests, options)?;
     guests.iter_mut().for_each(Guest::quit);
     drop(processes);
-    for track in &tracks {
-        println!("{}", summary(track));
-    }
     let mut outputs = options.outputs.clone();
+    // A closed pipe leaves the picture to draw.
+    let _ = say_beside(&tracks.iter().map(summary).collect::<Vec<_>>().join("\n"), &outputs);
     if outputs.svg.is_none() && outputs.png.is_none() {
         outputs.svg = Some("demo.svg".into());
     }
@@ -129,18 +129,28 @@ pub(crate) fn wait(guest: &mut Guest, what: &str, done: impl Fn(&Guest) -> bool)
 
 fn panels(tracks: &[Track], program: &Program) -> Vec<Panel> {
     let titles = [
-        "With the balloon, freed memory goes back to the host",
+        "With virtio-balloon, freed memory goes back to the host",
         "The same program without it: freed memory stays taken",
     ];
     let panel = |(track, title): (&Track, &str)| Panel {
         title: title.into(),
         layers: vec![
-            layer("host memory", HOST, Stroke::Area, track, Sample::host),
-            Layer { name: "program in guest".into(), colour: USE, stroke: Stroke::Line, points: program.clone() },
-        ],
+            layer("host holds", HOST, Stroke::Area, track, Sample::host),
+            Layer { name: "program holds".into(), colour: USE, stroke: Stroke::Line, points: program.clone() },
+        ]
+        .into_iter()
+        .map(with_last)
+        .collect(),
         events: Vec::new(),
     };
     tracks.iter().zip(titles).map(panel).collect()
+}
+
+/// Adds the last value to a layer's label, at which the label stands: the outcome in a figure.
+fn with_last(mut layer: Layer) -> Layer {
+    let last = layer.points.last().map_or(0.0, |point| point.1);
+    layer.name = format!("{} {last:.0} MiB", layer.name);
+    layer
 }
 
 /// A summary of the picture as text.

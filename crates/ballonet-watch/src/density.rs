@@ -10,6 +10,7 @@ use crate::guest::Guest;
 use crate::host::HostState;
 use crate::launch::{Launched, Launcher};
 use crate::panel::{Layer, Panel, Stroke};
+use crate::plain::say_beside;
 use crate::plot::{self, SIZE, stacked};
 use crate::policy::Limits;
 use crate::record::{Recorder, Track};
@@ -57,7 +58,8 @@ pub(crate) fn demo(options: &cli::Demo) -> Outcome {
         outputs.svg = Some("density.svg".into());
     }
     sets.iter_mut().flat_map(|set| &mut set.guests).for_each(Guest::quit);
-    sets.iter().for_each(|set| println!("{}", set.summary()));
+    // A closed pipe leaves the picture to draw.
+    let _ = say_beside(&sets.each_ref().map(Set::summary).join("\n"), &outputs);
     let panels: Vec<_> = sets.iter().map(Set::panel).collect();
     plot::write_panels("Host memory of four guests in a budget, with the policy and without", &panels, &outputs)
 }

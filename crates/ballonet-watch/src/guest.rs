@@ -37,9 +37,13 @@ pub(crate) struct Guest {
     pub(crate) kernel: Kernel,
     /// The balloon's path in QEMU's object tree, if there is a balloon.
     balloon: Option<String>,
-    /// Bytes of RAM.
+    /// Bytes of RAM, of memory that was plugged in too.
     size: Option<u64>,
+    /// The blocks of memory that QEMU maps for it, in bytes; empty if they are not known.
+    blocks: Vec<u64>,
     target: Option<u64>,
+    /// The interval in seconds at which QEMU polls statistics, if the balloon has them; 0 for never.
+    pub(crate) statistics: Option<u64>,
     /// The statistics interval to restore at the end, in seconds.
     restore: Option<u64>,
     migration: String,
@@ -49,8 +53,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Connects, finds the balloon, and has QEMU poll statistics if it does not do so yet. `start` is second 0 of the
-    /// samples.
+    /// Connects and finds the balloon. `start` is second 0 of the samples.
     pub(crate) fn attach(address: &Address, serial: Option<Serial>, start: Instant) -> Outcome<Self> {
         let qmp = Qmp::connect(&address.socket)?;
         let serial = match (&address.serial, serial) {
@@ -59,7 +62,7 @@ impl Guest {
             (None, None) => None,
         };
         let pid = match address.pid {
-            Some(pid) => host::process_name(pid).map(|_| Ok(pid))?,
+            Some(pid) => host::check_qemu(pid).map(|()| Ok(pid))?,
             None => find_process(&qmp, &address.socket),
         };
         let mut guest = Self {
@@ -70,7 +73,9 @@ impl Guest {
             kernel: Kernel::default(),
             balloon: None,
             size: None,
+            blocks: Vec::new(),
             target: None,
+            statistics: None,
             restore: None,
             migration: "none".into(),
             state: State::Unknown,
@@ -86,21 +91,41 @@ impl Guest {
     }
 
     fn discover(&mut self) -> Result<(), QmpError> {
-        let memory = self.qmp.run("query-memory-size-summary", &json!({}))?;
-        self.size = memory["base-memory"].as_u64();
-        self.kernel = Kernel::new(self.size.unwrap_or_default());
+        self.measure()?;
         self.balloon = self.find_balloon()?;
-        let Some(path) = self.balloon.clone() else { return Ok(()) };
-        let interval = json!({ "path": path, "property": "guest-stats-polling-interval" });
-        // A balloon without statistics still has a size.
-        match self.qmp.run("qom-get", &interval) {
-            Ok(value) if value.as_u64() == Some(0) => {
-                self.restore = Some(0);
-                self.poll_statistics(1)
-            }
-            Ok(_) | Err(QmpError::Refused(_)) => Ok(()),
-            Err(error) => Err(error),
+        if let Some(path) = &self.balloon {
+            let interval = json!({ "path": path, "property": "guest-stats-polling-interval" });
+            // A balloon without statistics still has a size.
+            self.statistics = served(self.qmp.run("qom-get", &interval))?.and_then(|value| value.as_u64());
         }
+        Ok(())
+    }
+
+    /// Has QEMU poll statistics every second if it does not poll them yet, until [`Guest::leave`].
+    pub(crate) fn start_statistics(&mut self) {
+        // If this fails, only the statistics are missing.
+        if self.statistics == Some(0) && self.poll_statistics(1).is_ok() {
+            self.restore = Some(0);
+        }
+    }
+
+    /// Looks how large the guest's RAM is: memory may have been plugged in.
+    fn measure(&mut self) -> Result<(), QmpError> {
+        let memory = self.qmp.run("query-memory-size-summary", &json!({}))?;
+        let plugged = memory["plugged-memory"].as_u64().unwrap_or_default();
+        let size = memory["base-memory"].as_u64().map(|base| base.saturating_add(plugged));
+        if size != self.size {
+            let answer = served(self.qmp.run("query-memdev", &json!({})))?.unwrap_or_default();
+            let blocks = answer.as_array().into_iter().flatten().filter_map(|device| device["size"].as_u64());
+            self.blocks = blocks.collect();
+            // Others are not the guest's RAM alone, or not all of it.
+            if Some(self.blocks.iter().sum()) != size {
+                self.blocks = size.filter(|_| plugged == 0).into_iter().collect();
+            }
+            self.size = size;
+            self.kernel.set_ram(size.unwrap_or_default());
+        }
+        Ok(())
     }
 
     fn find_balloon(&mut self) -> Result<Option<String>, QmpError> {
@@ -165,7 +190,9 @@ impl Guest {
     pub(crate) fn poll_statistics(&mut self, seconds: u64) -> Result<(), QmpError> {
         let Some(path) = &self.balloon else { return Err(QmpError::Refused("there is no balloon".into())) };
         let arguments = json!({ "path": path, "property": "guest-stats-polling-interval", "value": seconds });
-        self.qmp.run("qom-set", &arguments).map(drop)
+        self.qmp.run("qom-set", &arguments)?;
+        self.statistics = Some(seconds);
+        Ok(())
     }
 
     /// Types a line at the guest's console, if its serial line is connected.
@@ -201,9 +228,9 @@ impl Guest {
             self.hear(&line);
         }
         let mut sample = Sample::new(self.now());
-        sample.set(Figure::Size, self.size);
         sample.set(Figure::Target, self.target);
         self.ask_qemu(&mut sample);
+        sample.set(Figure::Size, self.size);
         self.look_at_process(&mut sample);
         self.kernel.fill(&mut sample);
         if self.kernel.speaks() {
@@ -215,7 +242,7 @@ impl Guest {
 
     fn look_at_process(&mut self, sample: &mut Sample) {
         let Ok(pid) = self.pid else { return };
-        match process_memory(pid, self.size) {
+        match process_memory(pid, &self.blocks) {
             Ok(memory) => {
                 sample.set(Figure::Rss, Some(memory.rss));
                 sample.set(Figure::Pss, memory.pss);
@@ -254,6 +281,7 @@ impl Guest {
 
     fn query(&mut self, sample: &mut Sample) -> Result<String, QmpError> {
         let status = self.qmp.run("query-status", &json!({}))?;
+        self.measure()?;
         if let Some(path) = self.balloon.clone() {
             if let Some(answer) = served(self.qmp.run("query-balloon", &json!({})))? {
                 sample.set(Figure::Actual, answer["actual"].as_u64());
@@ -323,6 +351,11 @@ fn take_statistics(statistics: &Value, sample: &mut Sample) {
         (Figure::StatFree, "stat-free-memory"),
         (Figure::StatTotal, "stat-total-memory"),
         (Figure::StatAvailable, "stat-available-memory"),
+        (Figure::StatCaches, "stat-disk-caches"),
+        (Figure::StatSwapIn, "stat-swap-in"),
+        (Figure::StatSwapOut, "stat-swap-out"),
+        (Figure::StatMajorFaults, "stat-major-faults"),
+        (Figure::StatMinorFaults, "stat-minor-faults"),
     ] {
         // QEMU gives all ones for a statistic that the guest did not send.
         sample.set(figure, statistics[name].as_u64().filter(|value| *value != u64::MAX));
@@ -332,14 +365,11 @@ fn take_statistics(statistics: &Value, sample: &mut Sample) {
 /// PID of QEMU: the process that made the socket, if that is a QEMU, or the one that libvirt recorded.
 fn find_process(qmp: &Qmp, socket: &Path) -> Result<u32, String> {
     let Some(pid) = qmp.peer() else { return Err("QEMU's process is not visible from here; name it by --pid".into()) };
-    let name = host::process_name(pid).unwrap_or_default();
-    if name.contains("qemu") {
-        return Ok(pid);
-    }
+    let Err(other) = host::check_qemu(pid) else { return Ok(pid) };
     let folder = socket.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     let noted = host::libvirt_pid_file(&folder).and_then(|path| std::fs::read_to_string(path).ok());
     match noted.and_then(|text| text.trim().parse().ok()) {
         Some(pid) => Ok(pid),
-        None => Err(format!("the socket was made by PID {pid} ({name}), which is no QEMU; name QEMU's by --pid")),
+        None => Err(format!("the socket was made by {other}; name QEMU's by --pid")),
     }
 }

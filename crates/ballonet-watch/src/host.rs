@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use crate::failure::{Context as _, Outcome};
+use crate::failure::Outcome;
 
 /// A process's memory, in bytes (proc(5)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,11 +19,11 @@ pub(crate) struct ProcessMemory {
     pub(crate) swapped: u64,
 }
 
-/// The memory of process `pid`. `ram_size` finds the guest's RAM among its mappings.
+/// The memory of process `pid`. The sizes of the guest's blocks of RAM find them among its mappings.
 ///
 /// # Errors
 /// When the process has ended.
-pub(crate) fn process_memory(pid: u32, ram_size: Option<u64>) -> io::Result<ProcessMemory> {
+pub(crate) fn process_memory(pid: u32, blocks: &[u64]) -> io::Result<ProcessMemory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let ended = || io::Error::new(io::ErrorKind::NotFound, format!("process {pid} has ended"));
     let resident = kilobytes(&status, "VmRSS:").ok_or_else(ended)?;
@@ -36,7 +36,7 @@ pub(crate) fn process_memory(pid: u32, ram_size: Option<u64>) -> io::Result<Proc
         // `smaps` is counted page by page; `status` may lag by some pages per thread.
         rss: totals.map_or(resident, |(rss, _)| rss) + hugetlb,
         pss: totals.map(|(_, pss)| pss + hugetlb),
-        ram: maps.as_deref().zip(ram_size).and_then(|(text, size)| ram_resident(text, size)),
+        ram: maps.as_deref().and_then(|text| ram_resident(text, blocks)),
         swapped,
     })
 }
@@ -45,25 +45,42 @@ fn sum(smaps: &str, name: &str) -> u64 {
     smaps.lines().filter_map(|line| field(line, name)).sum()
 }
 
-/// Resident bytes of the mapping that holds `size` bytes of RAM: the smallest that is large enough, since the kernel
-/// may have merged it with a neighbour.
-fn ram_resident(smaps: &str, size: u64) -> Option<u64> {
-    let mut best: Option<(u64, u64)> = None;
-    let mut current = 0;
-    let mut resident = 0;
+/// Resident bytes of the mappings that hold blocks of RAM of these sizes: for each the smallest that is large enough,
+/// since the kernel may have merged it with a neighbour.
+fn ram_resident(smaps: &str, blocks: &[u64]) -> Option<u64> {
+    let mut mappings = mappings(smaps);
+    let mut blocks = blocks.to_vec();
+    blocks.sort_unstable();
+    let resident = |size: &u64| {
+        // A mapping twice as large is something else.
+        let fits = |(_, (mapped, _)): &(usize, &(u64, u64))| (*size..size.saturating_mul(2)).contains(mapped);
+        let (place, _) = mappings.iter().enumerate().filter(fits).min_by_key(|(_, (mapped, _))| *mapped)?;
+        Some(mappings.swap_remove(place).1)
+    };
+    blocks
+        .iter()
+        .map(resident)
+        .collect::<Option<Vec<u64>>>()
+        .filter(|found| !found.is_empty())
+        .map(|found| found.iter().sum())
+}
+
+/// Size and resident part of each mapping, in bytes.
+fn mappings(smaps: &str) -> Vec<(u64, u64)> {
+    let mut mappings = Vec::new();
+    let (mut size, mut resident) = (0, 0);
     for line in smaps.lines() {
         if let Some(bytes) = field(line, "Size:") {
-            current = bytes;
+            size = bytes;
         } else if let Some(bytes) = field(line, "Rss:") {
             resident = bytes;
         } else if let Some(bytes) = field(line, "Private_Hugetlb:").or_else(|| field(line, "Shared_Hugetlb:")) {
             resident += bytes;
-        } else if line.starts_with("VmFlags:") && current >= size && best.is_none_or(|(least, _)| current < least) {
-            best = Some((current, resident));
+        } else if line.starts_with("VmFlags:") {
+            mappings.push((size, resident));
         }
     }
-    // A mapping twice as large is something else.
-    best.filter(|(mapped, _)| *mapped < size.saturating_mul(2)).map(|(_, resident)| resident)
+    mappings
 }
 
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
@@ -74,10 +91,21 @@ fn field(line: &str, name: &str) -> Option<u64> {
     line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// A process's name, of at most 15 bytes.
-pub(crate) fn process_name(pid: u32) -> Outcome<String> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).of(format_args!("PID {pid}: no such process"))?;
-    Ok(name.trim_end().to_owned())
+/// Whether process `pid` is a QEMU, by its program: its name may be another, by `-name process=` or as of Proxmox' `kvm`.
+/// Errors name the PID, and the process if it is no QEMU.
+pub(crate) fn check_qemu(pid: u32) -> Outcome {
+    let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) else {
+        return Err(format!("PID {pid}: no such process").into());
+    };
+    // The link needs the right to trace the process; the arguments do not.
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let first = arguments.split(|byte| *byte == 0).next().unwrap_or_default();
+    let words = [name.clone(), program.display().to_string(), String::from_utf8_lossy(first).into_owned()];
+    if words.iter().any(|word| word.rsplit('/').next().is_some_and(|file| file.contains("qemu"))) {
+        return Ok(());
+    }
+    Err(format!("PID {pid}: that is {}, not a QEMU", name.trim_end()).into())
 }
 
 /// Memory and pressure of the host.
@@ -137,19 +165,29 @@ VmFlags: rd wr
 
     #[test]
     fn the_guests_ram_is_the_smallest_mapping_that_holds_it() {
-        assert_eq!(ram_resident(MAPS, 256 << 20), Some((65536 + 2048) << 10));
-        assert_eq!(ram_resident(MAPS, 512 << 20), Some(100_000 << 10));
-        assert_eq!(ram_resident(MAPS, 1 << 30), None, "no mapping is that large");
-        assert_eq!(ram_resident(MAPS, 1 << 20), None, "no mapping is close to this size");
+        assert_eq!(ram_resident(MAPS, &[256 << 20]), Some((65536 + 2048) << 10));
+        assert_eq!(ram_resident(MAPS, &[512 << 20]), Some(100_000 << 10));
+        assert_eq!(ram_resident(MAPS, &[512 << 20, 256 << 20]), Some((100_000 + 65536 + 2048) << 10));
+        assert_eq!(ram_resident(MAPS, &[256 << 20, 256 << 20]), None, "one mapping is not both");
+        assert_eq!(ram_resident(MAPS, &[1 << 30]), None, "no mapping is that large");
+        assert_eq!(ram_resident(MAPS, &[1 << 20]), None, "no mapping is close to this size");
+        assert_eq!(ram_resident(MAPS, &[]), None, "unknown");
     }
 
     #[test]
     fn this_process_has_memory() {
-        let memory = process_memory(std::process::id(), None).expect("we are alive");
+        let memory = process_memory(std::process::id(), &[]).expect("we are alive");
         assert!(memory.rss > 0 && memory.pss.is_some_and(|pss| pss > 0 && pss <= memory.rss), "{memory:?}");
         // The largest PID is 2^22 (proc(5), pid_max).
-        assert!(process_memory(1 << 23, None).is_err());
-        assert!(process_name(1 << 23).is_err_and(|error| error.to_string().contains("PID 8388608")));
+        assert!(process_memory(1 << 23, &[]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_qemu_is_named() {
+        assert!(check_qemu(1 << 23).is_err_and(|error| error.to_string() == "PID 8388608: no such process"));
+        let own = std::process::id();
+        let error = check_qemu(own).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("PID {own}: that is ")) && error.ends_with(", not a QEMU"), "{error}");
     }
 
     #[test]

@@ -33,9 +33,9 @@ pub(crate) struct Kernel {
 pub(crate) type Notice = (&'static str, String);
 
 impl Kernel {
-    /// A kernel with this much RAM, in bytes.
-    pub(crate) fn new(ram: u64) -> Self {
-        Self { ram, ..Self::default() }
+    /// Records how much RAM it has, in bytes.
+    pub(crate) const fn set_ram(&mut self, bytes: u64) {
+        self.ram = bytes;
     }
 
     /// Whether the kernel has sent any event.
@@ -89,8 +89,9 @@ impl Kernel {
             }
             "stats" => {
                 (self.kicks, self.interrupts) = (count("kicks"), count("interrupts"));
-                self.reported = count("reported").map(|frames| frames * FRAME);
-                None
+                // The kernel has no event for each report. The first answer is the state so far.
+                let total = count("reported")? * FRAME;
+                self.report(self.reported.unwrap_or(total), total)
             }
             "held" => {
                 self.holds += 1;
@@ -103,11 +104,7 @@ impl Kernel {
                 self.ready = true;
                 self.balloon(&event)
             }
-            "report" => {
-                let before = self.reported.replace(count("bytes")?).unwrap_or_default();
-                let more = self.reported?.saturating_sub(before);
-                (more > 0).then(|| ("report", format!("{} MiB reported as free", mib(more))))
-            }
+            "report" => self.report(self.reported.unwrap_or_default(), count("bytes")?),
             "hint" => {
                 self.hinted = count("bytes");
                 Some(("hint", format!("{} MiB hinted as free", mib(self.hinted?))))
@@ -126,6 +123,13 @@ impl Kernel {
             }
             other => other_notice(other, &event),
         }
+    }
+
+    /// The total of reported bytes grows.
+    fn report(&mut self, before: u64, total: u64) -> Option<Notice> {
+        self.reported = Some(total);
+        let more = mib(total.saturating_sub(before));
+        (more > 0).then(|| ("report", format!("{more} MiB reported as free")))
     }
 
     fn balloon(&mut self, event: &Value) -> Option<Notice> {
@@ -206,13 +210,26 @@ mod tests {
     }
 
     #[test]
+    fn reports_are_events_by_the_growth_of_their_total() {
+        let mut kernel = Kernel::default();
+        let mut take = |reported: u64| {
+            kernel.take(&format!(r#"{{"event":"stats","ms":1.0,"kicks":7,"interrupts":8,"reported":{reported}}}"#))
+        };
+        let frames = |mib: u64| mib * (1 << 20) / FRAME;
+        assert_eq!(take(frames(100)), None, "the state so far");
+        assert_eq!(take(frames(112)), Some(("report", "12 MiB reported as free".into())));
+        assert_eq!(take(frames(112)), None);
+        assert_eq!(take(0), None, "the guest was reset");
+    }
+
+    #[test]
     fn a_target_is_an_event_when_it_changes() {
-        let mut kernel = Kernel::new(256 << 20);
+        let mut kernel = Kernel { ram: 256 << 20, ..Kernel::default() };
         let line = |target: u64| format!(r#"{{"event":"balloon","ms":1.0,"target":{target},"actual":67108864}}"#);
         assert_eq!(kernel.take(&line(64 << 20)), None, "the first event is the initial state");
         assert_eq!(kernel.take(&line(64 << 20)), None);
         assert_eq!(kernel.take(&line(32 << 20)), Some(("target", "target 224 MiB".into())));
-        let mut late = Kernel::new(256 << 20);
+        let mut late = Kernel { ram: 256 << 20, ..Kernel::default() };
         assert_eq!(late.take(&line(32 << 20)), Some(("target", "target 224 MiB".into())), "the balloon is on its way");
     }
 

@@ -71,7 +71,9 @@ impl Launcher {
         let serial = screen.zip(keyboard).map(|(screen, keyboard)| Serial::new(screen, keyboard));
         launched.wait_for(&socket)?;
         let address = Address { name: name.into(), socket, pid: None, serial: None };
-        Ok((launched, Guest::attach(&address, serial, start)?))
+        let mut guest = Guest::attach(&address, serial, start)?;
+        guest.start_statistics();
+        Ok((launched, guest))
     }
 }
 

@@ -37,6 +37,7 @@ mod view;
 mod watch;
 mod worker;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
@@ -60,7 +61,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("ballonet-watch: {failure}");
+            // The terminal may have gone.
+            let _ = writeln!(io::stderr(), "ballonet-watch: {failure}");
             ExitCode::FAILURE
         }
     }
@@ -81,25 +83,41 @@ fn attach(options: &Attach) -> Outcome {
     watch::watch(guests, &options.watch, start, false)
 }
 
-/// Connects to all guests at once, since a QEMU that hangs costs seconds. Reports and skips guests that fail; it is
-/// an error if all fail.
+/// Connects to all guests and starts their statistics. Reports and skips guests that fail; it is an error if all fail.
 fn connect(addresses: &[Address], start: Instant) -> Outcome<Vec<Guest>> {
-    let outcomes: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            addresses.iter().map(|address| scope.spawn(move || Guest::attach(address, None, start))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("connecting failed".into()))).collect()
-    });
-    let mut guests = Vec::new();
-    let mut failures = Vec::new();
-    for outcome in outcomes {
-        match outcome {
-            Ok(guest) => guests.push(guest),
-            Err(failure) => failures.push(failure.to_string()),
-        }
-    }
+    let (mut guests, failures) = distinct(addresses, attach_all(addresses, start));
     if guests.is_empty() {
         return Err(failures.join("\nballonet-watch: ").into());
     }
     failures.iter().for_each(|failure| eprintln!("ballonet-watch: left out: {failure}"));
+    guests.iter_mut().for_each(Guest::start_statistics);
     Ok(guests)
+}
+
+/// Attaches to all at once, since a QEMU that hangs costs seconds.
+fn attach_all(addresses: &[Address], start: Instant) -> Vec<Outcome<Guest>> {
+    thread::scope(|scope| {
+        let attach = |address| scope.spawn(move || Guest::attach(address, None, start));
+        let threads: Vec<_> = addresses.iter().map(attach).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("connecting failed".into()))).collect()
+    })
+}
+
+/// The guests, without those that another socket has already given: their memory would count twice. And all failures.
+fn distinct(addresses: &[Address], outcomes: Vec<Outcome<Guest>>) -> (Vec<Guest>, Vec<String>) {
+    let (mut guests, mut failures, mut seen) = (Vec::<Guest>::new(), Vec::new(), Vec::new());
+    for (address, outcome) in addresses.iter().zip(outcomes) {
+        let socket = address.socket.display();
+        match outcome {
+            Err(failure) => failures.push(failure.to_string()),
+            Ok(Guest { pid: Ok(pid), name, .. }) if seen.contains(&pid) => {
+                failures.push(format!("{socket}: {name} is the QEMU of another socket, PID {pid}"));
+            }
+            Ok(guest) => {
+                seen.extend(&guest.pid);
+                guests.push(guest);
+            }
+        }
+    }
+    (guests, failures)
 }

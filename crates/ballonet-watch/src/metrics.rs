@@ -5,12 +5,12 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::failure::{Context as _, Outcome};
 use crate::model::{Figure, History, State, Unit};
 
-/// The longest time that a client may take to send a request and to read the answer.
+/// The longest time that a client may take to send a request, and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest request accepted, in bytes.
 const LONGEST: usize = 8192;
@@ -46,17 +46,10 @@ impl Endpoint {
 }
 
 fn answer(mut client: TcpStream, page: &str) -> io::Result<()> {
-    client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
-    let mut request = Vec::new();
-    let mut bytes = [0; 1024];
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < LONGEST {
-        match client.read(&mut bytes)? {
-            0 => break,
-            count => request.extend_from_slice(&bytes[..count]),
-        }
-    }
-    let (status, body) = match request.split(|byte| *byte == b' ').nth(1) {
+    let request = request(&mut client)?;
+    let target = request.split(|byte| *byte == b' ').nth(1);
+    let (status, body) = match target.and_then(|target| target.split(|byte| *byte == b'?').next()) {
         Some(b"/metrics" | b"/") => ("200 OK", page),
         _ => ("404 Not Found", "the metrics are at /metrics\n"),
     };
@@ -65,6 +58,23 @@ fn answer(mut client: TcpStream, page: &str) -> io::Result<()> {
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// The request's head; what came of it if the client is slow.
+fn request(client: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut request = Vec::new();
+    let mut bytes = [0; 1024];
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < LONGEST {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // 0 would mean no limit.
+        client.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        match client.read(&mut bytes)? {
+            0 => break,
+            count => request.extend_from_slice(&bytes[..count]),
+        }
+    }
+    Ok(request)
 }
 
 /// The page: each figure of each guest that has it.
@@ -153,6 +163,7 @@ mod tests {
         };
         let text = get("/metrics");
         assert!(text.starts_with("HTTP/1.1 200") && text.contains("rss_bytes{guest=\"a\"} 4096"), "{text}");
+        assert!(get("/metrics?guest=a").starts_with("HTTP/1.1 200"));
         assert!(get("/other").starts_with("HTTP/1.1 404"));
         let taken = Endpoint::listen(endpoint.address).map(drop).unwrap_err().to_string();
         assert!(taken.contains(&endpoint.address.to_string()), "{taken}");

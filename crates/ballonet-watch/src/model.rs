@@ -46,12 +46,17 @@ figures! {
     Pss "pss" Bytes "Proportional set size: each shared page counts by its share.";
     Ram "ram" Bytes "Resident memory behind the guest's RAM alone.";
     Swapped "swapped" Bytes "Memory of the QEMU process that is swapped out.";
-    Size "size" Bytes "The guest's RAM.";
+    Size "size" Bytes "The guest's RAM, of memory that was plugged in too.";
     Actual "actual" Bytes "What the balloon leaves the guest, by query-balloon.";
     Target "target" Bytes "The size that the host asked for, if known.";
     StatFree "stat_free" Bytes "Free memory by the guest's statistics.";
     StatTotal "stat_total" Bytes "All memory by the guest's statistics.";
     StatAvailable "stat_available" Bytes "Memory available without swapping, by the guest's statistics.";
+    StatCaches "stat_caches" Bytes "Memory in disk caches by the guest's statistics.";
+    StatSwapIn "stat_swap_in" TotalBytes "Memory swapped in, by the guest's statistics.";
+    StatSwapOut "stat_swap_out" TotalBytes "Memory swapped out, by the guest's statistics.";
+    StatMajorFaults "stat_major_faults" Total "Page faults that read a disk, by the guest's statistics.";
+    StatMinorFaults "stat_minor_faults" Total "Other page faults, by the guest's statistics.";
     StatTime "stat_time" Time "When the guest sent its statistics.";
     Used "used" Bytes "Memory in use, by ballonet's console.";
     Free "free" Bytes "Free memory, by ballonet's console.";
@@ -153,6 +158,8 @@ pub(crate) struct History {
     pub(crate) pid: Option<u32>,
     /// Why figures are missing.
     pub(crate) note: Option<String>,
+    /// The interval of its statistics in seconds, if it has any; 0 for never.
+    pub(crate) statistics: Option<u64>,
     samples: VecDeque<Sample>,
     marks: VecDeque<Mark>,
 }
@@ -165,6 +172,7 @@ impl History {
             state: State::Unknown,
             pid: None,
             note: None,
+            statistics: None,
             samples: VecDeque::new(),
             marks: VecDeque::new(),
         }
@@ -212,11 +220,9 @@ impl History {
     }
 }
 
-/// The sum of a figure over running guests; `None` if none of them has it.
-pub(crate) fn total(guests: &[History], of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
-    let values: Vec<u64> =
-        guests.iter().filter(|guest| !guest.has_ended()).filter_map(|guest| of(guest.last()?)).collect();
-    (!values.is_empty()).then(|| values.iter().sum())
+/// The sum of a figure over samples; `None` if none of them has it.
+pub(crate) fn total<'a>(samples: impl Iterator<Item = &'a Sample>, of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
+    samples.filter_map(of).reduce(u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -251,14 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_leaves_out_guests_that_have_ended() {
-        let mut guests = [History::new("a"), History::new("b"), History::new("c")];
-        for guest in &mut guests {
-            guest.push(sample(0.0, 100));
-        }
-        guests[1].state = State::Ended("gone".into());
-        assert_eq!(total(&guests, |sample| sample.get(Figure::Actual)), Some(200));
-        assert_eq!(total(&guests, Sample::host), None);
+    fn a_sum_is_of_the_known_figures() {
+        let samples = [sample(0.0, 100), Sample::new(0.0), sample(0.0, 30)];
+        assert_eq!(total(samples.iter(), |sample| sample.get(Figure::Actual)), Some(130));
+        assert_eq!(total(samples.iter(), Sample::host), None);
     }
 
     #[test]

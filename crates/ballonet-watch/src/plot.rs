@@ -1,6 +1,7 @@
 //! Plots of records: a panel per guest and, for several guests, one for their sum.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::bars::used;
@@ -64,7 +65,8 @@ pub(crate) fn write_panels(title: &str, panels: &[Panel], outputs: &Outputs) -> 
 
 fn save(path: &Path, bytes: &[u8]) -> Outcome {
     fs::write(path, bytes).of(path.display())?;
-    eprintln!("drew {}", path.display());
+    // The terminal may have gone.
+    let _ = writeln!(io::stderr(), "drew {}", path.display());
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::find;
 use crate::guest::Guest;
 use crate::host::HostState;
 use crate::model::{Figure, Mark, Sample};
+use crate::plain::say_beside;
 use crate::plot;
 use crate::policy::{Limits, Seen, decide};
 use crate::record::{Recorder, Track};
@@ -107,6 +108,7 @@ pub(crate) fn policy(options: &cli::Policy) -> Outcome {
     let mut tracks: Vec<_> = guests.iter().map(|guest| track(&guest.name)).collect();
     let stop = stop_on_signals()?;
     let mut due = start;
+    let mut kept = Ok(());
     while !stop.load(Ordering::Relaxed) && options.duration.is_none_or(|duration| start.elapsed() < duration) {
         if Instant::now() < due {
             thread::sleep(GLANCE.min(due.saturating_duration_since(Instant::now())));
@@ -116,13 +118,15 @@ pub(crate) fn policy(options: &cli::Policy) -> Outcome {
         let samples: Vec<_> = guests.iter_mut().map(Guest::sample).collect();
         let host = HostState::read();
         let changes = steering.round(&mut guests, &samples, host);
-        println!("{}", line(&guests, &samples, &changes, host, options));
-        keep(&mut tracks, &mut recorder, &mut guests, samples)?;
-        if guests.iter().all(Guest::has_ended) {
+        let spoken = say_beside(&line(&guests, &samples, &changes, host, options), &options.outputs);
+        kept = keep(&mut tracks, &mut recorder, &mut guests, samples);
+        // Nobody reads on, or no guest is left.
+        if spoken.is_err() || kept.is_err() || guests.iter().all(Guest::has_ended) {
             break;
         }
     }
     guests.iter_mut().for_each(Guest::leave);
+    kept?;
     plot::write(&tracks, &options.outputs)
 }
 

@@ -1,12 +1,14 @@
 //! Watches guests: sends samples from their threads to the picture, the record and the endpoint.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossterm::event::{self, Event, KeyEventKind};
+use crossterm::event::{self, Event, KeyEvent, KeyEventKind};
+use crossterm::terminal::{Clear, ClearType};
 
 use crate::app::{Action, App};
 use crate::cli;
@@ -41,8 +43,6 @@ pub(crate) fn watch(guests: Vec<Guest>, options: &cli::Watch, start: Instant, ou
     let recorder = options.outputs.record.as_deref().map(Recorder::create).transpose()?;
     let endpoint = options.listen.map(Endpoint::listen).transpose()?;
     let picture = has_screen() && !options.plain && !options.once;
-    // Keep lines out of a record on standard output.
-    let records_to_output = options.outputs.record.as_deref().is_some_and(|path| path.to_str() == Some("-"));
     if let Some(endpoint) = &endpoint
         && !picture
     {
@@ -54,7 +54,7 @@ pub(crate) fn watch(guests: Vec<Guest>, options: &cli::Watch, start: Instant, ou
     let workers = guests.into_iter().enumerate().map(start_one).collect();
     drop(sender);
     let stop = stop_on_signals()?;
-    let lines = !picture && !records_to_output;
+    let lines = !picture && !options.outputs.records_to_output();
     let mut session = Session { app, workers, updates, recorder, endpoint, stop, start, lines };
     let outcome = match picture {
         true => session.on_screen(options.duration),
@@ -63,6 +63,23 @@ pub(crate) fn watch(guests: Vec<Guest>, options: &cli::Watch, start: Instant, ou
     session.end(ours);
     outcome?;
     plot::write(&session.tracks(), &options.outputs)
+}
+
+/// Keys from a thread of their own: crossterm reads a terminal that has gone for ever, and must not keep the program with
+/// it. The program then ends by SIGHUP, or since it can no longer draw.
+fn keyboard() -> Receiver<KeyEvent> {
+    let (sender, keys) = channel();
+    thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            if let Event::Key(key) = event
+                && key.kind != KeyEventKind::Release
+                && sender.send(key).is_err()
+            {
+                return;
+            }
+        }
+    });
+    keys
 }
 
 /// Whether the terminal can show a picture and has a keyboard.
@@ -75,6 +92,7 @@ fn history(guest: &Guest) -> History {
     let mut history = History::new(&guest.name);
     history.pid = guest.pid.as_ref().ok().copied();
     history.note = guest.note();
+    history.statistics = guest.statistics;
     history
 }
 
@@ -96,18 +114,25 @@ impl Session {
     fn on_screen(&mut self, duration: Option<Duration>) -> Outcome {
         let mut terminal = ratatui::try_init().of("the terminal; --plain needs none")?;
         let outcome = self.picture(&mut terminal, duration);
-        ratatui::restore();
+        // Fails if the terminal has gone. Dropping it would then print an error, and panic if standard error has gone too.
+        let _ = ratatui::try_restore();
+        if outcome.is_err() {
+            std::mem::forget(terminal);
+        }
         outcome
     }
 
     fn picture(&mut self, terminal: &mut ratatui::DefaultTerminal, duration: Option<Duration>) -> Outcome {
         let look = Look::from_environment();
+        // Not every terminal has a second screen, which would be empty.
+        crossterm::execute!(io::stdout(), Clear(ClearType::All))?;
+        let keyboard = keyboard();
         while !self.is_over(duration) {
             while let Ok(update) = self.updates.try_recv() {
                 self.take(update)?;
             }
             terminal.draw(|frame| view::draw(frame, &self.app, look))?;
-            if self.keys()? {
+            if self.keys(&keyboard) {
                 break;
             }
         }
@@ -115,22 +140,18 @@ impl Session {
     }
 
     /// Handles keys for a moment. Returns whether to quit.
-    fn keys(&mut self) -> Outcome<bool> {
+    fn keys(&mut self, keyboard: &Receiver<KeyEvent>) -> bool {
         let mut patience = GLANCE;
-        while event::poll(patience)? {
+        while let Ok(key) = keyboard.recv_timeout(patience) {
             patience = Duration::ZERO;
-            let Event::Key(key) = event::read()? else { continue };
-            if key.kind == KeyEventKind::Release {
-                continue;
-            }
             match self.app.key(key, self.start.elapsed().as_secs_f64()) {
-                Some(Action::Quit) => return Ok(true),
+                Some(Action::Quit) => return true,
                 Some(Action::Target { guest, bytes }) => self.workers[guest].order(Order::Target(bytes)),
                 Some(Action::Statistics { guest, seconds }) => self.workers[guest].order(Order::Statistics(seconds)),
                 None => {}
             }
         }
-        Ok(false)
+        false
     }
 
     fn as_lines(&mut self, once: bool, duration: Option<Duration>) -> Outcome {
@@ -169,7 +190,7 @@ impl Session {
             text.push(plain::sample_line(history, &sample));
             text.extend(error.clone());
             // The reader has closed the pipe.
-            if writeln!(io::stdout(), "{}", text.join("\n")).is_err() {
+            if plain::say(&text.join("\n")).is_err() {
                 self.stop.store(true, Ordering::Relaxed);
             }
         }

@@ -46,6 +46,9 @@ fn bad_pids_and_serial_lines() -> Outcome {
     // The largest PID is 2^22.
     let text = complaint(&["attach", &socket, "--pid", "99999999", "--once"])?;
     assert!(text.contains("PID 99999999: no such process"), "{text}");
+    let own = std::process::id().to_string();
+    let text = complaint(&["attach", &socket, "--pid", &own, "--once"])?;
+    assert!(text.contains(&format!("PID {own}: that is ")) && text.contains("not a QEMU"), "{text}");
     let text = complaint(&["attach", &socket, "--pid", "1", "--pid", "2"])?;
     assert!(text.contains("--pid: given 2 times for 1 socket"), "{text}");
     let text = complaint(&["attach", &socket, "--serial", "/nowhere"])?;

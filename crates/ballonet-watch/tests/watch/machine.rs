@@ -87,13 +87,8 @@ impl Machine {
         Self::with(version, kind, balloon, &[])
     }
 
-    /// The same, with RAM that other processes could map.
-    pub(crate) fn start_shared(version: &str, kind: Kind) -> Outcome<Option<Self>> {
-        let ram = format!("memory-backend-memfd,id=ram,size={}M,share=on", RAM / MIB);
-        Self::with(version, kind, "", &["-object", &ram, "-machine", "memory-backend=ram"])
-    }
-
-    fn with(version: &str, kind: Kind, balloon: &str, options: &[&str]) -> Outcome<Option<Self>> {
+    /// The same with more options of QEMU; they override others.
+    pub(crate) fn with(version: &str, kind: Kind, balloon: &str, options: &[&str]) -> Outcome<Option<Self>> {
         let boot = match kind {
             Kind::Ballonet => kernel().map(|kernel| {
                 vec!["-kernel".into(), kernel.display().to_string(), "-append".into(), "log=json".into()]
@@ -127,11 +122,10 @@ impl Machine {
         }
         command.args(["-accel", "tcg", "-machine", "q35", "-cpu", "max", "-m", &format!("{}M", RAM / MIB)]);
         command.args(["-display", "none", "-nic", "none", "-monitor", "none", "-serial", &socket("serial")]);
-        // QEMU serves one client per socket: one socket is for the program, one for the test.
-        command.args(["-qmp", &socket("guest.qmp"), "-qmp", &socket("test")]);
+        // QEMU serves one client per socket: two are for the program, one for the test.
+        command.args(["-qmp", &socket("guest.qmp"), "-qmp", &socket("other.qmp"), "-qmp", &socket("test")]);
         let comma = if balloon.is_empty() { "" } else { "," };
-        command.args(["-device", &format!("virtio-balloon-pci,id=balloon0{comma}{balloon}")]).args(options);
-        command.args(boot);
+        command.args(["-device", &format!("virtio-balloon-pci,id=balloon0{comma}{balloon}")]).args(boot).args(options);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let own = folder.join("test");
         let connection = until("QEMU's QMP socket", || Ok(UnixStream::connect(&own).ok()))?;
@@ -142,6 +136,11 @@ impl Machine {
     /// The socket for the program.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("guest.qmp")
+    }
+
+    /// Another socket for the program.
+    pub(crate) fn other_socket(&self) -> PathBuf {
+        self.folder.join("other.qmp")
     }
 
     /// The folder with this machine's sockets.
@@ -204,6 +203,11 @@ impl Machine {
 
     /// RSS and PSS of the process and RSS of its RAM's mapping, in bytes, by `/proc`.
     pub(crate) fn memory(&self) -> Outcome<[u64; 3]> {
+        self.memory_of(RAM)
+    }
+
+    /// The same where the RAM's mappings have this size.
+    pub(crate) fn memory_of(&self, size: u64) -> Outcome<[u64; 3]> {
         let pid = self.pid();
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         let of = |text: &str, name: &str| -> u64 {
@@ -211,8 +215,8 @@ impl Machine {
             line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
         };
         let maps = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
-        let ram = maps.split("VmFlags:").find(|part| of(part, "Size:") == RAM).map_or(0, |part| of(part, "Rss:"));
-        Ok([of(&rollup, "Rss:"), of(&rollup, "Pss:"), ram])
+        let ram = maps.split("VmFlags:").filter(|part| of(part, "Size:") == size).map(|part| of(part, "Rss:"));
+        Ok([of(&rollup, "Rss:"), of(&rollup, "Pss:"), ram.sum()])
     }
 }
 

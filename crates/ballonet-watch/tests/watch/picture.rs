@@ -47,6 +47,7 @@ fn one(version: &str, kind: Kind) -> Outcome {
     assert_eq!(number_after(&terminal.screen(), "PID"), Some(u64::from(pid)), "by the socket's peer");
     host_figures(&terminal, &machine)?;
     balloon_figures(&terminal, &mut machine)?;
+    chart(&terminal, &machine)?;
     statistics(&terminal, &mut machine)?;
     if kind == Kind::Ballonet {
         kernel_figures(&terminal, &mut machine)?;
@@ -84,6 +85,29 @@ fn balloon_figures(terminal: &Terminal, machine: &mut Machine) -> Outcome {
     terminal.wait_for(&format!("leaves {actual} of {size} MiB")).map(drop)
 }
 
+/// The newest column of the chart has the height of the host's memory behind the guest's RAM, to the nearest cell, and a
+/// line at the size of the balloon.
+fn chart(terminal: &Terminal, machine: &Machine) -> Outcome {
+    let read = |screen: &str| -> Option<(usize, usize, bool)> {
+        let lines: Vec<_> = screen.lines().collect();
+        let top = lines.iter().position(|line| line.starts_with("  256 "))?;
+        let bottom = top + lines[top..].iter().position(|line| line.starts_with("    0 "))?;
+        let column: Vec<_> = lines[top..=bottom].iter().map(|line| line.chars().nth(79).unwrap_or(' ')).collect();
+        let filled = column.iter().filter(|cell| matches!(cell, '█' | '░')).count();
+        Some((filled, column.len(), column[0] == '─'))
+    };
+    let mut last = String::new();
+    until("the chart to show the host's memory", || {
+        let screen = terminal.screen();
+        let [.., ram] = machine.memory()?;
+        let (filled, height, sized) = read(&screen).unwrap_or_default();
+        last = format!("{filled} of {height} cells for {ram} bytes:\n{screen}");
+        let exact = ram as f64 / RAM as f64 * height as f64;
+        Ok((sized && filled > 0 && (filled as f64 - exact).abs() < 1.0).then_some(()))
+    })
+    .map_err(|error| format!("{error}: {last}").into())
+}
+
 /// The guest's statistics, within the tolerance of QEMU's before or after the comparison.
 fn statistics(terminal: &Terminal, machine: &mut Machine) -> Outcome {
     let mut last = String::new();
@@ -92,13 +116,20 @@ fn statistics(terminal: &Terminal, machine: &mut Machine) -> Outcome {
         let stats = machine.property("guest-stats")?["stats"].clone();
         let says = screen.lines().find(|line| line.starts_with("says")).unwrap_or_default().to_owned();
         last = format!("{says:?}, not {stats}");
-        let near = |word: &str, name: &str| match (number_after(&says, word), value(&stats, name)) {
+        let near = |(word, name): (&str, &str)| match (number_after(&says, word), value(&stats, name)) {
             (Some(shown), Some(bytes)) => shown.abs_diff(bytes / MIB) <= TOLERANCE,
             (shown, bytes) => shown.is_none() && bytes.is_none(),
         };
-        let all = near("free ", "stat-free-memory")
-            && near("available ", "stat-available-memory")
-            && near("total ", "stat-total-memory");
+        let all = [
+            ("free ", "stat-free-memory"),
+            ("available ", "stat-available-memory"),
+            ("total ", "stat-total-memory"),
+            ("caches ", "stat-disk-caches"),
+            ("swap in ", "stat-swap-in"),
+            ("out ", "stat-swap-out"),
+        ]
+        .into_iter()
+        .all(near);
         Ok((all && number_after(&says, "total ").is_some()).then_some(()))
     })
     .map_err(|error| format!("{error}: {last}").into())
@@ -135,13 +166,13 @@ fn kernel_figures(terminal: &Terminal, machine: &mut Machine) -> Outcome {
 
 /// Keys set targets: a typed number, and steps of a 32nd.
 fn targets(terminal: &mut Terminal, machine: &mut Machine) -> Outcome {
-    for (keys, wanted) in [("200\r", 200), ("\x1b[B", 192), ("\x1b[A", 200)] {
+    for (keys, wanted) in [("200\r", 200), ("\x1b[B", 192), ("\x1b[B\x1b[B", 176), ("\x1b[A\x1b[A\x1b[A", 200)] {
         terminal.type_keys(keys)?;
         terminal.wait_for(&format!("target {wanted}  leaves {wanted} of"))?;
         until("QEMU to have the target", || Ok((machine.actual()? == wanted * MIB).then_some(())))?;
     }
-    terminal.wait_for("target 192 MiB")?;
-    Ok(())
+    terminal.wait_for(" T guest: target 192 MiB")?;
+    terminal.wait_until("the targets below the chart", |screen| screen.contains("TT").then_some(()))
 }
 
 /// A paused picture is frozen while the guest changes.
@@ -169,6 +200,28 @@ fn leaves(terminal: &mut Terminal, machine: &mut Machine) -> Outcome {
     assert_eq!(machine.property("guest-stats-polling-interval")?.as_u64(), Some(0));
     assert_eq!(machine.qmp.run("query-status", &serde_json::json!({}))?["status"], "running");
     assert_eq!(machine.actual()?, 180 * MIB);
+    Ok(())
+}
+
+/// A lost terminal and SIGTERM end the program like `q`: QEMU's socket is free again, and the interval is restored.
+#[test]
+fn a_lost_terminal_or_a_signal_ends_it() -> Outcome {
+    let Some(mut machine) = Machine::start("7.2", Kind::Ballonet, "")? else { return Ok(()) };
+    for lost in [true, false] {
+        let mut command = program();
+        command.arg("attach").arg(machine.socket()).args(["--interval", "100ms"]);
+        let mut terminal = Terminal::start(command, 80, 24)?;
+        terminal.wait_for("running")?;
+        if lost {
+            terminal.hang_up()?;
+            terminal.end()?;
+        } else {
+            terminal.signal(rustix::process::Signal::TERM)?;
+            assert!(terminal.end()?.success());
+            until("the screen to be left", || Ok((!terminal.is_alternate()).then_some(())))?;
+        }
+        assert_eq!(machine.property("guest-stats-polling-interval")?.as_u64(), Some(0), "lost: {lost}");
+    }
     Ok(())
 }
 

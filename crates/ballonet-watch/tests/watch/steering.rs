@@ -1,5 +1,6 @@
 //! The policy on running guests.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
 use super::machine::{Kind, Machine, RAM};
@@ -24,9 +25,13 @@ fn a_dry_run_sets_nothing_and_a_real_one_keeps_the_budget() -> Outcome {
     let output = command().arg("--dry-run").output()?;
     let text = String::from_utf8(output.stdout)?;
     assert!(output.status.success() && text.contains("would go from 256 to"), "{text}");
-    let output = command().output()?;
-    let text = String::from_utf8(output.stdout)?;
+    let output = command().args(["--record", "-"]).output()?;
+    let (record, text) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     assert!(output.status.success() && text.contains("goes from 256 to"), "{text}");
+    let columns = |line: &str| line.split(',').count();
+    let first = record.lines().next().map(columns);
+    assert!(record.starts_with("time,guest,") && record.lines().all(|line| Some(columns(line)) == first), "{record}");
+    assert!(record.lines().any(|line| line.contains(",target,target ")), "{record}");
     for machine in &mut machines {
         let interval = machine.property("guest-stats-polling-interval")?;
         assert_eq!(interval.as_u64(), Some(0), "as it was found");
@@ -36,6 +41,20 @@ fn a_dry_run_sets_nothing_and_a_real_one_keeps_the_budget() -> Outcome {
         let left = machines.iter_mut().map(Machine::actual).sum::<Outcome<u64>>()?;
         Ok((left <= budget).then_some(()))
     })
+}
+
+#[test]
+fn it_ends_when_nobody_reads_on() -> Outcome {
+    let Some(machine) = Machine::start("7.2", Kind::Ballonet, "")? else { return Ok(()) };
+    let mut command = program();
+    command.arg("policy").arg(machine.socket()).args(["--budget", "200M", "--interval", "100ms"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut String::new())?;
+    let status = super::until("it to end", || Ok(child.try_wait()?)).inspect_err(|_| drop(child.kill()))?;
+    let mut errors = String::new();
+    child.stderr.take().ok_or("no stderr")?.read_to_string(&mut errors)?;
+    assert!(status.success() && errors.is_empty(), "{errors}");
+    Ok(())
 }
 
 #[test]

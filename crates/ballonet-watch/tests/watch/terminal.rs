@@ -5,9 +5,11 @@ use std::io::{Read as _, Write as _};
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -22,8 +24,10 @@ struct Written {
 /// A terminal. Dropping this value ends the program in it.
 pub(crate) struct Terminal {
     child: Child,
-    keyboard: File,
+    keyboard: Option<File>,
     written: Arc<Mutex<Written>>,
+    reader: Option<JoinHandle<()>>,
+    gone: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -41,22 +45,40 @@ impl Terminal {
         let some = |size: u16| NonZero::new(size).ok_or("a terminal of no size");
         let screen = vt100::Parser::new(some(rows)?, some(columns)?, 0);
         let written = Arc::new(Mutex::new(Written { bytes: Vec::new(), screen }));
-        let (mut reader, record) = (master.try_clone()?, Arc::clone(&written));
-        thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            // A read error means that the other side is closed.
-            while let Ok(count @ 1..) = reader.read(&mut bytes) {
-                let mut record = locked(&record);
-                record.bytes.extend_from_slice(&bytes[..count]);
-                record.screen.process(&bytes[..count]);
-            }
-        });
-        Ok(Self { child, keyboard: master, written })
+        let gone = Arc::new(AtomicBool::new(false));
+        let (screen, record, stop) = (master.try_clone()?, Arc::clone(&written), Arc::clone(&gone));
+        let reader = Some(thread::spawn(move || show(screen, &record, &stop)));
+        Ok(Self { child, keyboard: Some(master), written, reader, gone })
+    }
+
+    /// Takes the terminal away, as a lost connection does.
+    pub(crate) fn hang_up(&mut self) -> Outcome {
+        self.gone.store(true, Ordering::Relaxed);
+        self.keyboard = None;
+        self.reader.take().ok_or("hung up before")?.join().map_err(|_| "the reader has panicked".into())
+    }
+
+    /// Sends a signal to the program.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Outcome {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id())?).ok_or("no PID")?;
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    fn keyboard(&self) -> Outcome<&File> {
+        self.keyboard.as_ref().ok_or_else(|| "the terminal is gone".into())
     }
 
     /// Types keys.
     pub(crate) fn type_keys(&mut self, keys: &str) -> Outcome {
-        Ok(self.keyboard.write_all(keys.as_bytes())?)
+        Ok(self.keyboard()?.write_all(keys.as_bytes())?)
+    }
+
+    /// Changes the terminal's size.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) -> Outcome {
+        tcsetwinsize(self.keyboard()?, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;
+        let some = |size: u16| NonZero::new(size).ok_or("a terminal of no size");
+        locked(&self.written).screen.screen_mut().set_size(some(rows)?, some(columns)?);
+        Ok(())
     }
 
     /// The lines of the screen.
@@ -106,6 +128,24 @@ impl Drop for Terminal {
         // Both fail only if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Reads what the program writes until it ends or the terminal is taken away.
+fn show(mut screen: File, record: &Mutex<Written>, gone: &AtomicBool) {
+    let mut bytes = [0; 4096];
+    while !gone.load(Ordering::Relaxed) {
+        let glance = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        match poll(&mut [PollFd::new(&screen, PollFlags::IN)], Some(&glance)) {
+            Ok(0) => continue,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+        // A read error means that the other side is closed.
+        let Ok(count @ 1..) = screen.read(&mut bytes) else { return };
+        let mut record = locked(record);
+        record.bytes.extend_from_slice(&bytes[..count]);
+        record.screen.process(&bytes[..count]);
     }
 }
 

@@ -66,11 +66,16 @@ fn devices(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Vec<(Subje
     let handles: Vec<DeviceHandle> = on_pci.chain(mmio.iter().map(MmioFound::handle)).collect();
     let options = machine.options();
     let (wanted, writes, legacy) = (options.device, options.writes, options.transport == Some(TransportKind::Legacy));
+    let unplugs = options.host.has(HostAction::Unplug);
     let (low, high) = machine.memory_ends();
     let memory = Some(MemoryEnds { low, high });
     let mut devices = Vec::new();
     for handle in handles {
-        let subject = Subject { handle, legacy, writes, memory };
+        let port = match handle.address() {
+            DeviceAddress::Pci(function) if unplugs => tree.get(function).and_then(|node| node.upstream),
+            _ => None,
+        };
+        let subject = Subject { handle, legacy, writes, memory, port };
         match ballonet_check::identify(machine, &subject) {
             Ok(identity) if is_meant(wanted, &subject, &identity) => devices.push((subject, identity)),
             Ok(_) => {}
@@ -127,11 +132,12 @@ impl Observer for Reporter<'_> {
         report(*self.number, self.device, check, outcome);
     }
 
-    fn ask_host(&mut self, action: HostAction, target: u64) -> bool {
+    fn ask_host(&mut self, action: HostAction, target: Option<u64>) -> bool {
         // No program reads events out of a log for people.
         let asked = self.host.has(action) && !serial::is_text();
         if asked {
-            serial::emit(&events::Host { action: action.word(), device: &self.device, target: events::Bytes(target) });
+            let target = target.map(events::Bytes);
+            serial::emit(&events::Host { action: action.word(), device: &self.device, target });
             serial::drain(ANNOUNCED);
         }
         asked

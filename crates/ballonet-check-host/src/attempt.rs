@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ballonet_check::{Check, HostAction};
 
-use crate::catalog::request;
+use crate::catalog::{needs_slot, request};
 use crate::control::Control;
 use crate::failure::Outcome;
 use crate::process::{News, Usage, Vmm, describe, usage};
@@ -61,6 +61,10 @@ pub(crate) enum End {
 /// The results of a start.
 #[derive(Debug)]
 pub(crate) struct Attempt {
+    /// The checks that it was asked for.
+    pub(crate) wanted: Vec<&'static Check>,
+    /// The device was in a hot-plug slot.
+    pub(crate) in_slot: bool,
     /// Checks that ended, in the order in which they did.
     pub(crate) records: Vec<Record>,
     /// The check that has started and not ended.
@@ -86,8 +90,6 @@ struct Watch<'w> {
     limits: Limits,
     progress: &'w dyn Fn(&str),
     attempt: Attempt,
-    /// The checks that it was asked for.
-    wanted: &'w [&'static Check],
     start: Instant,
     /// The last sign of progress.
     since: Instant,
@@ -108,18 +110,23 @@ pub(crate) fn run(
     interrupted: &AtomicBool,
     progress: &dyn Fn(&str),
 ) -> Outcome<Attempt> {
-    let (request, count) = request(wanted);
+    let wanted = alike(target, wanted);
+    let (request, count) = request(&wanted);
     let wanted = &wanted[..count];
+    let card = target.template.card(&target.values).filter(|_| wanted.iter().any(|check| needs_slot(check)));
     let mut cmdline = format!("mode=check log=json checks={request}");
     for argument in &target.arguments {
         cmdline = cmdline + " " + argument;
     }
-    let control = target.template.protocol().map(|protocol| Control::new(protocol, folder));
-    if let Some(protocol) = target.template.protocol() {
-        let actions: Vec<_> = protocol.actions().iter().map(|action| action.word()).collect();
+    let control = target.template.protocol().map(|protocol| Control::new(protocol, folder, card.clone()));
+    if let Some(control) = &control {
+        let actions: Vec<_> = control.actions().map(HostAction::word).collect();
         cmdline = cmdline + " host=" + &actions.join(",");
     }
-    let words = target.template.fill(&target.values, &cmdline, folder)?;
+    let words = match &card {
+        Some(card) => target.template.fill_slot(card, &target.values, &cmdline, folder)?,
+        None => target.template.fill(&target.values, &cmdline, folder)?,
+    };
     let now = Instant::now();
     let mut watch = Watch {
         vmm: Vmm::start(&words)?,
@@ -129,6 +136,8 @@ pub(crate) fn run(
         limits: target.limits,
         progress,
         attempt: Attempt {
+            wanted: wanted.to_vec(),
+            in_slot: card.is_some(),
             records: Vec::new(),
             running: None,
             began: false,
@@ -136,7 +145,6 @@ pub(crate) fn run(
             last_words: String::new(),
             usage: Usage::default(),
         },
-        wanted,
         start: now,
         since: now,
         looks: Vec::new(),
@@ -154,6 +162,13 @@ pub(crate) fn run(
         }
     };
     Ok(watch.finish())
+}
+
+/// Those of the checks that can have one start with the first: some need the device in a slot, and the others do not get one.
+fn alike(target: &Target, checks: &[&'static Check]) -> Vec<&'static Check> {
+    let has_slot = target.template.card(&target.values).is_some();
+    let first = checks.first().is_some_and(|check| needs_slot(check));
+    checks.iter().copied().filter(|check| !has_slot || needs_slot(check) == first).collect()
 }
 
 impl Watch<'_> {
@@ -205,18 +220,18 @@ impl Watch<'_> {
     /// few: a flood of events neither fills memory nor passes for progress.
     fn pending(&self, name: &str) -> Option<&'static Check> {
         let ended = self.attempt.records.iter().filter(|record| record.check.name == name).count();
-        self.wanted.iter().copied().find(|check| check.name == name && ended < DEVICES)
+        self.attempt.wanted.iter().copied().find(|check| check.name == name && ended < DEVICES)
     }
 
     /// Does what a check asks the host for. Meanwhile its time stands still.
-    fn serve(&mut self, action: &str, target: u64) {
+    fn serve(&mut self, action: &str, target: Option<u64>) {
         if let Err(failure) = self.act(action, target) {
             self.undone = Some(format!("the host could not `{action}`: {failure}"));
         }
         self.begin();
     }
 
-    fn act(&mut self, word: &str, target: u64) -> Outcome {
+    fn act(&mut self, word: &str, target: Option<u64>) -> Outcome {
         let action = HostAction::from_word(word).ok_or("this program knows no such action")?;
         let control = self.control.as_mut().ok_or("the VMM has no control socket")?;
         if action != HostAction::Restore {
@@ -297,7 +312,7 @@ impl Watch<'_> {
         let limit = if self.attempt.began { self.limits.check } else { self.limits.boot };
         let late = self.done.is_none() && now.duration_since(self.since) >= limit;
         // An endless stream of events is no progress either.
-        let total = self.limits.boot + self.limits.check * u32::try_from(self.wanted.len()).unwrap_or(u32::MAX);
+        let total = self.limits.boot + self.limits.check * u32::try_from(self.attempt.wanted.len()).unwrap_or(u32::MAX);
         if self.done.is_none() && now.duration_since(self.start) >= total {
             return Some(End::Down(Verdict::Hung, format!("the checks did not end in {:.0} s", total.as_secs_f64())));
         }

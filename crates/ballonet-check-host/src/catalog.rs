@@ -1,6 +1,6 @@
 //! The checks of the kernel: which to run, and how to select them in few bytes of its command line.
 
-use ballonet_check::{CHAPTERS, Check, Selection, checks};
+use ballonet_check::{CHAPTERS, Chapter, Check, Selection, checks};
 
 use crate::failure::Outcome;
 
@@ -25,8 +25,16 @@ pub(crate) fn select(list: Option<&str>) -> Outcome<Vec<&'static Check>> {
 
 /// The chapter of a check.
 pub(crate) fn chapter(check: &Check) -> &'static str {
-    let has = |chapter: &&ballonet_check::Chapter| chapter.checks.iter().any(|other| other.name == check.name);
-    CHAPTERS.iter().find(has).map_or("", |chapter| chapter.name)
+    chapter_of(check).map_or("", |chapter| chapter.name)
+}
+
+/// Whether a check needs the device in a hot-plug slot.
+pub(crate) fn needs_slot(check: &Check) -> bool {
+    chapter_of(check).is_some_and(Chapter::needs_slot)
+}
+
+fn chapter_of(check: &Check) -> Option<&'static Chapter> {
+    CHAPTERS.iter().find(|chapter| chapter.checks.iter().any(|other| other.name == check.name))
 }
 
 /// A value of `checks=` that selects the first of `wanted`, as many as fit, and how many these are.

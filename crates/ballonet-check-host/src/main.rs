@@ -1,7 +1,7 @@
 //! `ballonet-check`: tests the virtio device of a VMM, for the CI of VMM projects.
 //!
 //! `profile` makes the VMM's command, `process` runs it and reads its outputs (`serial`), `control` does to it what checks
-//! ask the host for, `attempt` follows one start, and `suite` starts again after each culprit. `verdict` is the result, `baseline` compares it, and `format` writes
+//! ask the host for, `slot` lets it unplug the device, `attempt` follows one start, and `suite` starts again after each culprit. `verdict` is the result, `baseline` compares it, and `format` writes
 //! it.
 
 #![forbid(unsafe_code)]
@@ -16,10 +16,12 @@ mod control;
 mod device;
 mod failure;
 mod format;
+mod guard;
 mod process;
 mod profile;
 mod progress;
 mod serial;
+mod slot;
 mod suite;
 mod verdict;
 
@@ -39,6 +41,7 @@ use baseline::Baseline;
 use cli::Cli;
 use failure::{Context as _, Failure, Outcome};
 use format::Format;
+use guard::Guard;
 use profile::{Template, Values};
 use progress::Progress;
 use suite::{Suite, Totals};
@@ -54,6 +57,9 @@ impl From<Failure> for Refusal {
 }
 
 fn main() -> ExitCode {
+    if Guard::is_this_process() {
+        return ExitCode::SUCCESS;
+    }
     match run(&Cli::parse()) {
         Ok(status) => ExitCode::from(status),
         Err(Refusal(status, failure)) => {

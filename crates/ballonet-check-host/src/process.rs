@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::failure::Outcome;
+use crate::guard::Guard;
 use crate::serial::{Lines, Said, parse, shorten};
 
 /// Events that may queue up. A VMM that sends more has to wait.
@@ -41,6 +42,7 @@ type Tail = Arc<Mutex<VecDeque<String>>>;
 /// A running VMM. It ends with this value, and so does every process that it started in its group.
 pub(crate) struct Vmm {
     child: Child,
+    guard: Option<Guard>,
     news: Receiver<News>,
     stdout: Tail,
     stderr: Tail,
@@ -64,6 +66,7 @@ impl Vmm {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(|error| format!("cannot start `{program}`: {error}"))?;
+        let guard = Some(Guard::over(child.id()));
         let (sender, news) = sync_channel(WAITING);
         let (stdout, stderr) = (Tail::default(), Tail::default());
         if let Some(output) = child.stdout.take() {
@@ -74,7 +77,7 @@ impl Vmm {
             let tail = Arc::clone(&stderr);
             thread::spawn(move || watch_errors(errors, &tail, &sender));
         }
-        Ok(Self { child, news, stdout, stderr })
+        Ok(Self { child, guard, news, stdout, stderr })
     }
 
     /// The next event, if one comes within `patience`.
@@ -106,6 +109,8 @@ impl Vmm {
 
     /// Ends the whole group.
     pub(crate) fn kill(&mut self) {
+        // Before the group's number is free for others.
+        self.guard = None;
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }

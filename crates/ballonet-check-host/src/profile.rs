@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::control::{Protocol, socket};
 use crate::failure::{Context as _, Outcome};
+use crate::slot::Card;
 
 /// What is put into a template.
 #[derive(Debug, Clone)]
@@ -31,10 +32,13 @@ pub(crate) struct Profile {
     config: Option<fn(&Values, &str) -> String>,
 }
 
+/// The profile of QEMU.
+const QEMU: &str = "qemu";
+
 /// Every profile.
 pub(crate) const PROFILES: &[Profile] = &[
     Profile {
-        name: "qemu",
+        name: QEMU,
         tested: true,
         template: "qemu-system-x86_64 -machine q35 -accel {accel} -cpu max -m {memory}M -display none -nic none -serial stdio \
                    -monitor none -no-reboot -qmp unix:{qmp},server=on,wait=off -device isa-debug-exit,iobase=0xf4,iosize=4 -device {device} -kernel {kernel} \
@@ -79,6 +83,8 @@ const PLACES: [&str; 8] = ["{kernel}", "{cmdline}", "{memory}", "{device}", "{ac
 pub(crate) struct Template {
     words: Vec<String>,
     config: Option<fn(&Values, &str) -> String>,
+    /// Whether its VMM is QEMU on a q35, where the device can be in a hot-plug slot.
+    has_slot: bool,
     /// The profile's name, or `command`.
     pub(crate) name: String,
     /// Whether its authors ran it.
@@ -107,6 +113,7 @@ impl Template {
             config: profile.and_then(|profile| profile.config),
             name: profile.map_or("command", |profile| profile.name).to_owned(),
             tested: profile.is_none_or(|profile| profile.tested),
+            has_slot: vmm == QEMU,
             words,
         };
         template.check(vmm)?;
@@ -142,6 +149,17 @@ impl Template {
     pub(crate) fn protocol(&self) -> Option<Protocol> {
         let has = |protocol: &Protocol| self.words.iter().any(|word| word.contains(protocol.place()));
         Protocol::ALL.into_iter().find(has)
+    }
+
+    /// The device as a card in a hot-plug slot, if this VMM has one for it.
+    pub(crate) fn card(&self, values: &Values) -> Option<Card> {
+        Card::new(&values.device).filter(|_| self.has_slot)
+    }
+
+    /// The command with everything filled in, and the device in a slot.
+    pub(crate) fn fill_slot(&self, card: &Card, values: &Values, cmdline: &str, folder: &Path) -> Outcome<Vec<String>> {
+        let values = Values { device: card.device.clone(), ..values.clone() };
+        self.fill(&values, cmdline, folder).map(Card::behind_port)
     }
 
     /// The command with everything filled in; a configuration file is written into `folder`.

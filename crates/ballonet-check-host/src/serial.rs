@@ -20,8 +20,8 @@ pub(crate) enum Said {
     Started { name: String },
     /// A check has ended.
     Ended(CheckEvent),
-    /// The check wants the host to do something, and then to set a target of so many bytes.
-    Host { action: String, target: u64 },
+    /// The check wants the host to do something, and then to set a target of so many bytes, if any.
+    Host { action: String, target: Option<u64> },
     /// All checks have ended; why early, if they did.
     Summary { ended: Option<String> },
     /// The kernel faulted or panicked.
@@ -98,7 +98,10 @@ pub(crate) fn parse(line: &[u8]) -> Option<Said> {
             skipped: text("skipped"),
             trouble: text("trouble"),
         }),
-        "host" => Said::Host { action: text("action")?, target: event["target"].as_u64()? },
+        "host" => {
+            let target = event.get("target").map(|target| target.as_u64().ok_or(()));
+            Said::Host { action: text("action")?, target: target.transpose().ok()? }
+        }
         "checks" => Said::Summary { ended: text("ended") },
         "panic" => Said::Crashed(format!("the guest kernel panicked: {}", text("message").unwrap_or_default())),
         "fault" => Said::Crashed(format!(
@@ -149,9 +152,11 @@ mod tests {
         };
         assert_eq!(parse(check), Some(Said::Ended(expected)));
         assert_eq!(parse(br#"{"event":"check-started","ms":7,"name":"a"}"#), Some(started("a")));
-        let host = Said::Host { action: "pause".into(), target: 8192 };
+        let host = Said::Host { action: "pause".into(), target: Some(8192) };
         assert_eq!(parse(br#"{"event":"host","ms":7,"action":"pause","target":8192}"#), Some(host));
         assert_eq!(parse(br#"{"event":"host","ms":7,"action":"pause","target":-1}"#), None);
+        let host = Said::Host { action: "plug".into(), target: None };
+        assert_eq!(parse(br#"{"event":"host","ms":7,"action":"plug"}"#), Some(host));
         assert_eq!(parse(br#"{"event":"checks","ms":7,"ok":true}"#), Some(Said::Summary { ended: None }));
         assert_eq!(parse(br#"{"event":"lost","ms":7,"lines":3}"#), Some(Said::Lost(3)));
         assert_eq!(parse(br#"{"event":"log","ms":7}"#), Some(Said::Alive));

@@ -123,7 +123,7 @@ impl<'s> Suite<'s> {
         let mut slots = [Slot { check, record: None, tries: 0 }];
         while slots[0].record.is_none() && !self.is_interrupted() {
             let attempt = self.start(&[check])?;
-            let silent = !attempt.began && attempt.end != End::Interrupted;
+            let silent = !attempt.began && !attempt.in_slot && attempt.end != End::Interrupted;
             if silent {
                 slots[0].tries += 1;
                 if slots[0].tries >= TRIES {
@@ -163,7 +163,16 @@ fn remove(folder: &Path) {
 
 /// Stores the results of a start, and names its culprit. Returns whether another start makes sense.
 fn absorb(slots: &mut [Slot], attempt: Attempt) -> bool {
-    let Attempt { mut records, running, began, end, last_words, .. } = attempt;
+    let Attempt { wanted, in_slot, mut records, running, began, end, last_words, .. } = attempt;
+    let was_wanted = |slot: &Slot| wanted.iter().any(|check| check.name == slot.check.name);
+    if let (false, true, End::Down(_, how)) = (began, in_slot, &end) {
+        // It starts without the slot: this says nothing about the device.
+        for slot in slots.iter_mut().filter(|slot| was_wanted(slot)) {
+            let reason = format!("the VMM does not start with the device in a hot-plug slot: {how}\n{last_words}");
+            slot.record = Some(Record::with(slot.check, Verdict::Trouble, reason));
+        }
+        return true;
+    }
     let ended = match &end {
         End::Complete(Some(reason)) => Some(reason.clone()),
         _ => None,
@@ -184,7 +193,7 @@ fn absorb(slots: &mut [Slot], attempt: Attempt) -> bool {
         settle(slots, record);
     }
     if let End::Down(verdict, how) = &end {
-        let first = slots.iter().find(|slot| slot.record.is_none()).map(|slot| slot.check);
+        let first = slots.iter().find(|slot| slot.record.is_none() && was_wanted(slot)).map(|slot| slot.check);
         let during = running.map(|check| Record::with(check, *verdict, how.clone()));
         // Between two checks: the earlier one left the device in this state.
         let after = last.map(|check| Record::with(check, *verdict, format!("{how}, right after the check had ended")));
@@ -197,13 +206,13 @@ fn absorb(slots: &mut [Slot], attempt: Attempt) -> bool {
         }
     }
     if let (Some(reason), true) = (&ended, hopeless) {
-        for slot in slots.iter_mut().filter(|slot| slot.record.is_none()) {
+        for slot in slots.iter_mut().filter(|slot| slot.record.is_none() && was_wanted(slot)) {
             slot.record = Some(Record::with(slot.check, Verdict::Lost, format!("the run ended: {reason}")));
         }
     }
     // A check that neither ran nor is the culprit lost its event, or is unknown to this kernel.
     if matches!(end, End::Complete(None)) || !began {
-        for slot in slots.iter_mut().filter(|slot| slot.record.is_none()) {
+        for slot in slots.iter_mut().filter(|slot| slot.record.is_none() && was_wanted(slot)) {
             slot.tries += 1;
             if slot.tries >= TRIES {
                 slot.record = Some(unknown(slot.check));
@@ -249,7 +258,8 @@ mod tests {
     fn attempt(verdicts: &[Verdict], running: Option<usize>, end: End) -> Attempt {
         let records = checks().zip(verdicts).map(|(check, verdict)| Record::new(check, *verdict)).collect();
         let running = running.and_then(|place| checks().nth(place));
-        Attempt { records, running, began: true, end, last_words: String::new(), usage: Usage::default() }
+        let (last_words, usage) = (String::new(), Usage::default());
+        Attempt { wanted: checks().collect(), in_slot: false, records, running, began: true, end, last_words, usage }
     }
 
     fn verdicts(slots: &[Slot]) -> Vec<Option<Verdict>> {

@@ -1,4 +1,5 @@
-//! Requests of checks to the host. The host signals completion by a new target of the balloon.
+//! Requests of checks to the host. The host signals completion by a new target of the balloon, or the slot of the device
+//! shows it.
 
 use core::cell::RefCell;
 
@@ -13,19 +14,26 @@ pub enum HostAction {
     Pause,
     /// Save the virtual machine's state, end the VMM, and continue from that state in another one.
     Restore,
+    /// Ask the guest to let go of the device in its hot-plug slot.
+    Unplug,
+    /// Once it has, put the same device into the slot.
+    Plug,
 }
 
 impl HostAction {
     /// Every action.
-    pub const ALL: &'static [Self] = &[Self::Target, Self::Statistics, Self::Pause, Self::Restore];
+    pub const ALL: &'static [Self] =
+        &[Self::Target, Self::Statistics, Self::Pause, Self::Restore, Self::Unplug, Self::Plug];
 
-    /// The word for it: `target`, `statistics`, `pause`, `restore`.
+    /// The word for it: `target`, `statistics`, `pause`, `restore`, `unplug`, `plug`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Target => "target",
             Self::Statistics => "statistics",
             Self::Pause => "pause",
             Self::Restore => "restore",
+            Self::Unplug => "unplug",
+            Self::Plug => "plug",
         }
     }
 
@@ -37,8 +45,8 @@ impl HostAction {
 
 /// Passes a request on to the host.
 pub(crate) trait AskHost {
-    /// Requests an action, after which the host sets the target to this many bytes. `false` if no host can do it.
-    fn ask_host(&mut self, action: HostAction, target: u64) -> bool;
+    /// Requests an action, after which the host sets the target to this many bytes, if any. `false` if no host can do it.
+    fn ask_host(&mut self, action: HostAction, target: Option<u64>) -> bool;
 }
 
 /// The connection to the host, shared with the observer of the run.

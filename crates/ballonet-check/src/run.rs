@@ -87,14 +87,14 @@ pub trait Observer {
     fn ended(&mut self, check: &Check, outcome: &Outcome);
 
     /// Asks the host to do something, and then to set the balloon's target to so many bytes, by which the check learns
-    /// that it is done. False if there is no host that does it: then the check is skipped.
-    fn ask_host(&mut self, _action: HostAction, _target: u64) -> bool {
+    /// that it is done; hot-plug has no target. False if there is no host that does it: then the check is skipped.
+    fn ask_host(&mut self, _action: HostAction, _target: Option<u64>) -> bool {
         false
     }
 }
 
 impl<O: Observer> AskHost for O {
-    fn ask_host(&mut self, action: HostAction, target: u64) -> bool {
+    fn ask_host(&mut self, action: HostAction, target: Option<u64>) -> bool {
         Observer::ask_host(self, action, target)
     }
 }
@@ -148,8 +148,8 @@ fn run_on(
         summary.report(check, &verdict.into(), &mut *observer.borrow_mut());
     }
     // If the device cannot be tested at all, the first check reports why.
-    let Subject { handle, legacy, writes, memory } = *subject;
-    let access = Access { handle, legacy, writes, memory, patience };
+    let Subject { handle, legacy, writes, memory, port } = *subject;
+    let access = Access { handle, legacy, writes, memory, port, patience };
     let (mut opened, mut unopened) = (None, None);
     match TestDevice::open(platform, pci, kind, access, host) {
         Ok(device) => opened = Some(device),
@@ -189,8 +189,11 @@ fn run_on(
     summary
 }
 
-/// Resets the device for the next check; the reason if that fails.
+/// Resets the device for the next check, in its slot if the check took it out; the reason if that fails.
 fn clean_up(device: &mut TestDevice<'_>) -> Option<String> {
+    if let Err(stop) = device.leave_slot() {
+        return Some(stop.reason());
+    }
     if let Err(stop) = device.stop() {
         return Some(stop.reason());
     }

@@ -21,12 +21,15 @@ pub struct Subject {
     pub writes: bool,
     /// Where memory ends; without this, hostile checks at its ends are skipped.
     pub memory: Option<MemoryEnds>,
+    /// The port above a PCI function, if its slot may be used: a host unplugs the function there. Without this, checks of
+    /// hot-plug are skipped.
+    pub port: Option<Bdf>,
 }
 
 impl From<DeviceHandle> for Subject {
     /// By its modern interface where it has one, and without writing to a block device.
     fn from(handle: DeviceHandle) -> Self {
-        Self { handle, legacy: false, writes: false, memory: None }
+        Self { handle, legacy: false, writes: false, memory: None, port: None }
     }
 }
 

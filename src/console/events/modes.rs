@@ -32,9 +32,9 @@ events! {
 
     /// A check requests an action of the host, one of those in `host=` on the command line.
     "host" => Host<'e> {
-        action: &'e str, "`target`: only set the target; `statistics`: ask the device for statistics, until the check ends; `pause`: pause the virtual machine, and resume it; `restore`: save its state, and continue from that in a new process";
-        device: &'e dyn fmt::Display, "the balloon's address, on PCI or MMIO";
-        target: Bytes, "the balloon's size that the host must then request, which tells the check that the action is done";
+        action: &'e str, "`target`: only set the target; `statistics`: ask the device for statistics, until the check ends; `pause`: pause the virtual machine, and resume it; `restore`: save its state, and continue from that in a new process; `unplug`: ask the guest to let go of the device; `plug`: once it has, plug the same device in";
+        device: &'e dyn fmt::Display, "the device's address, on PCI or MMIO";
+        target: Option<Bytes>, "the balloon's size that the host must then request, which tells the check that the action is done; not of `unplug` and `plug`, which the device's slot shows";
     }
 
     /// The end of `mode=check`.

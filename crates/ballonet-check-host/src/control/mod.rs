@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use ballonet_check::HostAction;
 
 use crate::failure::{Context as _, Outcome};
+use crate::slot::Card;
 
 use api::Api;
 use qmp::Qmp;
@@ -47,11 +48,11 @@ impl Protocol {
         }
     }
 
-    /// The actions that it supports.
-    pub(crate) const fn actions(self) -> &'static [HostAction] {
+    /// Whether it supports an action. Hot-plug also needs a card.
+    const fn supports(self, action: HostAction) -> bool {
         match self {
-            Self::Qmp => HostAction::ALL,
-            Self::Api => &[HostAction::Target, HostAction::Pause, HostAction::Restore],
+            Self::Qmp => true,
+            Self::Api => matches!(action, HostAction::Target | HostAction::Pause | HostAction::Restore),
         }
     }
 }
@@ -65,6 +66,8 @@ pub(crate) fn socket(folder: &Path) -> PathBuf {
 pub(crate) struct Control {
     protocol: Protocol,
     folder: PathBuf,
+    /// What can be unplugged.
+    card: Option<Card>,
     qmp: Option<Qmp>,
     /// How long to wait for the socket.
     patience: Duration,
@@ -74,12 +77,19 @@ pub(crate) struct Control {
 
 impl Control {
     /// The control socket of a VMM that keeps its files in `folder`. Nothing connects before it is needed.
-    pub(crate) fn new(protocol: Protocol, folder: &Path) -> Self {
-        Self { protocol, folder: folder.to_owned(), qmp: None, patience: THERE, polls: false }
+    pub(crate) fn new(protocol: Protocol, folder: &Path, card: Option<Card>) -> Self {
+        Self { protocol, folder: folder.to_owned(), card, qmp: None, patience: THERE, polls: false }
+    }
+
+    /// The actions that it performs.
+    pub(crate) fn actions(&self) -> impl Iterator<Item = HostAction> {
+        let has_card =
+            |action: HostAction| self.card.is_some() || !matches!(action, HostAction::Unplug | HostAction::Plug);
+        HostAction::ALL.iter().copied().filter(move |action| self.protocol.supports(*action) && has_card(*action))
     }
 
     /// Performs an action, except `restore`, and sets the target.
-    pub(crate) fn act(&mut self, action: HostAction, target: u64) -> Outcome {
+    pub(crate) fn act(&mut self, action: HostAction, target: Option<u64>) -> Outcome {
         match (action, self.protocol) {
             (HostAction::Target, _) => {}
             (HostAction::Statistics, Protocol::Qmp) => {
@@ -94,7 +104,13 @@ impl Control {
                 self.api().put("vm.pause", None)?;
                 self.api().put("vm.resume", None)?;
             }
-            (HostAction::Statistics, Protocol::Api) | (HostAction::Restore, _) => {
+            (HostAction::Unplug | HostAction::Plug, Protocol::Qmp) => {
+                let card = self.card.clone().ok_or("the device is in no slot")?;
+                let qmp = self.qmp()?;
+                return if action == HostAction::Unplug { qmp.unplug(&card.id) } else { qmp.plug(&card) };
+            }
+            (HostAction::Statistics | HostAction::Unplug | HostAction::Plug, Protocol::Api)
+            | (HostAction::Restore, _) => {
                 return Err(format!("no way to `{}` by this socket", action.word()).into());
             }
         }
@@ -140,7 +156,7 @@ impl Control {
     }
 
     /// Makes that VMM continue, and sets the target.
-    pub(crate) fn go_on(&mut self, target: u64) -> Outcome {
+    pub(crate) fn go_on(&mut self, target: Option<u64>) -> Outcome {
         match self.protocol {
             Protocol::Qmp => {
                 self.qmp()?.await_state()?;
@@ -156,7 +172,8 @@ impl Control {
         if core::mem::take(&mut self.polls) { self.qmp()?.poll_statistics(0) } else { Ok(()) }
     }
 
-    fn set_target(&mut self, bytes: u64) -> Outcome {
+    fn set_target(&mut self, bytes: Option<u64>) -> Outcome {
+        let bytes = bytes.ok_or("the request has no target")?;
         match self.protocol {
             Protocol::Qmp => self.qmp()?.set_target(bytes),
             Protocol::Api => self.api().put("vm.resize", Some(&serde_json::json!({ "desired_balloon": bytes }))),
@@ -191,4 +208,20 @@ fn connect(path: &Path, patience: Duration) -> Outcome<UnixStream> {
     stream.set_read_timeout(Some(ANSWER)).of("control socket")?;
     stream.set_write_timeout(Some(ANSWER)).of("control socket")?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_card_can_be_unplugged_and_only_by_qmp() {
+        let words = |protocol, card: Option<Card>| -> Vec<_> {
+            Control::new(protocol, Path::new("/nowhere"), card).actions().map(HostAction::word).collect()
+        };
+        let card = Card::new("virtio-rng-pci");
+        assert_eq!(words(Protocol::Qmp, None), ["target", "statistics", "pause", "restore"]);
+        assert_eq!(words(Protocol::Qmp, card.clone()).len(), HostAction::ALL.len());
+        assert_eq!(words(Protocol::Api, card), ["target", "pause", "restore"]);
+    }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{GLANCE, TRANSFER};
 use crate::failure::Outcome;
+use crate::slot::Card;
 
 /// The longest line that is read, in bytes.
 const LINE_MAX: u64 = 1 << 20;
@@ -22,12 +23,16 @@ pub(super) fn incoming(state: &str) -> String {
 }
 
 /// A connection.
-pub(super) struct Qmp(BufReader<UnixStream>);
+pub(super) struct Qmp {
+    socket: BufReader<UnixStream>,
+    /// Ids of devices that are gone.
+    deleted: Vec<String>,
+}
 
 impl Qmp {
     /// Negotiates on a new connection.
     pub(super) fn greet(socket: UnixStream) -> Outcome<Self> {
-        let mut qmp = Self(BufReader::new(socket));
+        let mut qmp = Self { socket: BufReader::new(socket), deleted: Vec::new() };
         let greeting = qmp.message().map_err(|error| format!("QMP greeting: {error}"))?;
         if !greeting["QMP"].is_object() {
             return Err(format!("QMP: the socket greets with {greeting}").into());
@@ -42,7 +47,7 @@ impl Qmp {
     }
 
     fn exchange(&mut self, name: &str, arguments: &Value) -> Outcome<Value> {
-        writeln!(self.0.get_mut(), "{}", json!({ "execute": name, "arguments": arguments }))?;
+        writeln!(self.socket.get_mut(), "{}", json!({ "execute": name, "arguments": arguments }))?;
         loop {
             let mut message = self.message()?;
             if let Some(error) = message.get("error") {
@@ -57,11 +62,34 @@ impl Qmp {
 
     fn message(&mut self) -> Outcome<Value> {
         let mut line = Vec::new();
-        self.0.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)?;
+        self.socket.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)?;
         if line.is_empty() {
             return Err("QEMU closed the socket".into());
         }
-        Ok(serde_json::from_slice(&line)?)
+        let message: Value = serde_json::from_slice(&line)?;
+        if message["event"] == "DEVICE_DELETED" {
+            self.deleted.extend(message["data"]["device"].as_str().map(str::to_owned));
+        }
+        Ok(message)
+    }
+
+    /// Asks the guest to let go of a device.
+    pub(super) fn unplug(&mut self, id: &str) -> Outcome {
+        self.deleted.retain(|deleted| deleted != id);
+        self.run("device_del", &json!({ "id": id })).map(drop)
+    }
+
+    /// Plugs a device in once the one before it is gone. It is named as on the command line, for which QMP has no words.
+    pub(super) fn plug(&mut self, card: &Card) -> Outcome {
+        while !self.deleted.contains(&card.id) {
+            self.message().map_err(|error| format!("no DEVICE_DELETED of `{}` from QMP: {error}", card.id))?;
+        }
+        let line = format!("device_add {}", card.device);
+        let said = self.run("human-monitor-command", &json!({ "command-line": line }))?;
+        match said.as_str().map(str::trim) {
+            Some("") => Ok(()),
+            _ => Err(format!("QMP human-monitor-command `{line}`: {said}").into()),
+        }
     }
 
     /// Stops the virtual machine.
@@ -165,6 +193,28 @@ mod tests {
             connect(&format!("{GREETING}{event}{{\"return\":{{\"base-memory\":8192}}}}\n{refusal}")).expect("QMP");
         let error = qmp.set_target(4096).expect_err("it refuses").to_string();
         assert_eq!(error, "QMP balloon {\"value\":4096}: no balloon");
+    }
+
+    /// The device must be gone first; what QEMU's monitor then says is an error.
+    #[test]
+    fn a_card_is_plugged_in_once_the_one_before_is_gone() {
+        let card = Card::new("virtio-rng-pci,id=a").expect("a card");
+        let gone = "{\"event\":\"DEVICE_DELETED\",\"data\":{\"device\":\"a\",\"path\":\"/machine/a\"}}\n";
+        let done = "{\"return\":{}}\n";
+        let well = "{\"return\":\"\"}\n";
+        let replug = |qmp: &mut Qmp| {
+            qmp.unplug("a").expect("it takes the request");
+            qmp.plug(&card).map_err(|error| error.to_string())
+        };
+        // The second time no event comes.
+        let mut qmp = connect(&format!("{GREETING}{done}{gone}{well}{done}nonsense\n")).expect("QMP");
+        assert_eq!(replug(&mut qmp), Ok(()));
+        let error = replug(&mut qmp).expect_err("it is not gone");
+        assert!(error.starts_with("no DEVICE_DELETED of `a`"), "{error}");
+        let refusal = "{\"return\":\"Error: no such bus\\r\\n\"}\n";
+        let error =
+            replug(&mut connect(&format!("{GREETING}{done}{gone}{refusal}")).expect("QMP")).expect_err("refused");
+        assert!(error.contains("device_add virtio-rng-pci,id=a,bus=") && error.contains("no such bus"), "{error}");
     }
 
     #[test]

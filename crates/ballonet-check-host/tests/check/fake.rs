@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -190,6 +191,34 @@ fn every_check_may_have_its_own_start() -> Outcome {
     let script = "on_check() { [ $1 != chains-work ] || { begin $1; exit 7; }; ok $1; }\neach";
     let (status, report) = judged("isolate", script, &["--isolate", "-j", "3"])?;
     assert_eq!((status, count(&report, "ok"), report["starts"].as_u64()), (4, 3, Some(4)), "{report}");
+    Ok(())
+}
+
+/// SIGKILL leaves the program no chance to end its VMM, which ends nonetheless.
+#[test]
+fn a_killed_program_leaves_no_vmm() -> Outcome {
+    let folder = Folder::new("killed")?;
+    let [vmm, kernel] = write(&folder, "echo $$ > $folder/pid.new; mv $folder/pid.new $folder/pid; sleep 600")?;
+    let command = format!("{} {{kernel}} {{cmdline}}", vmm.display());
+    let mut run = program().args(["--vmm", &command, "--kernel"]).arg(&kernel).stderr(Stdio::null()).spawn()?;
+    let by = |limit: u64| Instant::now() + Duration::from_secs(limit);
+    let deadline = by(30);
+    let pid = loop {
+        match fs::read_to_string(folder.0.join("pid")) {
+            Ok(pid) => break pid.trim().to_owned(),
+            Err(error) if Instant::now() > deadline => return Err(format!("the VMM did not start: {error}").into()),
+            Err(_) => sleep(Duration::from_millis(20)),
+        }
+    };
+    run.kill()?;
+    run.wait()?;
+    let deadline = by(30);
+    // Nobody may collect its status.
+    let runs = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    while runs() {
+        assert!(Instant::now() < deadline, "the VMM {pid} runs on");
+        sleep(Duration::from_millis(20));
+    }
     Ok(())
 }
 

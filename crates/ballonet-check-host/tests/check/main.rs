@@ -9,6 +9,7 @@
 mod control;
 mod errors;
 mod fake;
+mod hot_plug;
 mod qemu;
 mod release;
 

@@ -12,6 +12,7 @@ mod features;
 mod formats;
 mod host;
 mod hostile;
+mod hot_plug;
 mod interrupts;
 mod layouts;
 mod legacy;
@@ -47,6 +48,11 @@ pub struct Chapter {
 }
 
 impl Chapter {
+    /// Whether its checks need a device in a hot-plug slot, from which the host can unplug it. Elsewhere they are skipped.
+    pub fn needs_slot(&self) -> bool {
+        self.name == HOT_PLUG
+    }
+
     /// Why one of its checks does not apply to a device: by the type or the transport that it or the chapter is for.
     pub(crate) fn misfit(&self, check: &Check, identity: &Identity) -> Option<String> {
         if let Some(device) = check.device.or(self.device).filter(|device| *device != identity.number) {
@@ -80,6 +86,9 @@ const fn on_bus(bus: Bus, name: &'static str, title: &'static str, checks: &'sta
     Chapter { name, title, device: None, bus, checks }
 }
 
+/// The chapter for devices in a hot-plug slot.
+const HOT_PLUG: &str = "hot-plug";
+
 /// Every chapter, in the order in which they run.
 pub const CHAPTERS: &[Chapter] = &[
     on_bus(Bus::Pci, "config-space", "PCI configuration space", configuration_space::CHECKS),
@@ -105,6 +114,7 @@ pub const CHAPTERS: &[Chapter] = &[
     of_type(NETWORK, "net", "The network device: `device=net`", network::CHECKS),
     general("resets", "Resets at work", resets::CHECKS),
     of_type(BALLOON, "host", "Actions of the host, which need `ballonet-check`", host::CHECKS),
+    on_bus(Bus::Pci, HOT_PLUG, "Hot-plug by the host, which needs `ballonet-check`", hot_plug::CHECKS),
     general("hostile-split", "Split rings", hostile::split::CHECKS),
     general("hostile-addresses", "Addresses and lengths", hostile::addresses::CHECKS),
     general("hostile-edges", "The ends of memory, and buffers outside memory", hostile::addresses::EDGES),

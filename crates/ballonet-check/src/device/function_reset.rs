@@ -18,22 +18,33 @@ const AF_HAS_RESET: u8 = 1 << 1;
 const AF_CONTROL: u16 = 4;
 /// How long the function may take, in nanoseconds (PCIe 6.6.2).
 const DURATION: u64 = 100_000_000;
-/// What a reset or D3 clears and the function needs: the BARs, the interrupt line, and finally the command
+/// What a reset, D3 or power-off clears and the function needs: the BARs, the interrupt line, and finally the command
 /// register.
-const KEPT: [u16; 8] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x3c, 0x04];
+const BARS: [u16; 6] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24];
+const INTERRUPT_LINE: u16 = 0x3c;
+const COMMAND: u16 = 0x04;
 
 /// What a function needs of its header, as it was read.
-pub(crate) struct Header([(u16, u32); KEPT.len()]);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
+    bars: [u32; BARS.len()],
+    line: u8,
+    command: u16,
+}
 
 impl Header {
     pub(super) fn read(config: &impl ConfigSpace, bdf: Bdf) -> Self {
-        Self(KEPT.map(|offset| (offset, config.read32(bdf, offset))))
+        let bars = BARS.map(|offset| config.read32(bdf, offset));
+        Self { bars, line: config.read8(bdf, INTERRUPT_LINE), command: config.read16(bdf, COMMAND) }
     }
 
     pub(super) fn restore(&self, config: &mut impl ConfigSpace, bdf: Bdf) {
-        for (offset, value) in self.0 {
+        for (offset, value) in BARS.into_iter().zip(self.bars) {
             config.write32(bdf, offset, value);
         }
+        config.write8(bdf, INTERRUPT_LINE, self.line);
+        // Not the status beside it, whose bits a 1 clears.
+        config.write16(bdf, COMMAND, self.command);
     }
 }
 

@@ -32,7 +32,7 @@ impl TestDevice<'_> {
     pub(crate) fn request(&mut self, action: HostAction) -> Verdict<u32> {
         let before = self.target();
         let target = if before == TARGETS[0] { TARGETS[1] } else { TARGETS[0] };
-        let taken = self.host.borrow_mut().ask_host(action, u64::from(target) * PAGE);
+        let taken = self.host.borrow_mut().ask_host(action, Some(u64::from(target) * PAGE));
         skip_unless!(taken, "no host program performs `{}` here; ballonet-check does for some VMMs", action.word());
         Ok(target)
     }

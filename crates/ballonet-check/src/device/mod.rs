@@ -16,6 +16,7 @@ mod pci;
 mod recovery;
 mod registers;
 mod signals;
+mod slot;
 mod start;
 mod traffic;
 mod transport;
@@ -47,13 +48,14 @@ use crate::ring::{LEGACY_PAGE, RawQueue};
 use crate::verdict::{Stop, Verdict, ensure, fail, trouble_unless};
 use ballonet::balloon::{QueueNumbers, resolve};
 use ballonet::memory::FrameRun;
-use ballonet::pci::Command;
+use ballonet::pci::{Bdf, Command};
 use ballonet::virtio::QueueIndex;
 use ballonet::virtio::spec::{CapabilityType, Features, Status};
 use ballonet::virtio::{DeviceHandle, TransportKind};
 use fingerprint::Fingerprint;
 use obstacles::Obstacles;
 use pci::Structure;
+use slot::CardSlot;
 use transport::{ConfigRegisters, Mapping};
 
 /// The most queues that are looked for.
@@ -113,6 +115,10 @@ pub(crate) struct TestDevice<'p> {
     pub(crate) writes: bool,
     /// Where memory ends, if that is known.
     memory: Option<MemoryEnds>,
+    /// The port above it, if that is known.
+    port: Option<Bdf>,
+    /// Its slot, while a check has the host plug.
+    slot: Option<CardSlot>,
     pub(crate) transport: Transport,
     pub(crate) isr: Arc<Isr>,
     pub(crate) config: ConfigRegisters,
@@ -152,6 +158,7 @@ pub(crate) struct Access {
     pub(crate) legacy: bool,
     pub(crate) writes: bool,
     pub(crate) memory: Option<MemoryEnds>,
+    pub(crate) port: Option<Bdf>,
     pub(crate) patience: Patience,
 }
 
@@ -183,6 +190,8 @@ impl<'p> TestDevice<'p> {
             kind,
             writes: access.writes,
             memory: access.memory,
+            port: access.port,
+            slot: None,
             transport,
             isr,
             config,

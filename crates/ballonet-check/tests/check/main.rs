@@ -8,6 +8,7 @@
 mod bugs;
 mod host;
 mod hostile;
+mod hot_plug;
 mod obstacles;
 mod others;
 mod own;

@@ -38,7 +38,7 @@ pub fn test_by(behaviour: Behaviour, list: &str, legacy: bool) -> Report {
     let mut platform = ModelPlatform::new(&machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
     let mut outcomes = Vec::new();
-    let subject = Subject { handle: machine.handle(at), legacy, writes: true, memory: Some(ENDS) };
+    let subject = Subject { handle: machine.handle(at), legacy, writes: true, memory: Some(ENDS), port: None };
     let summary = run(&mut platform, subject, &selection, PATIENCE, |check: &Check, outcome: &Outcome| {
         outcomes.push((check.name, check.severity, outcome.clone()));
     });

@@ -31,11 +31,23 @@ pub fn obedient(balloon: &mut Balloon, bus: &mut Bus, action: HostAction, pages:
     balloon.set_target(pages, bus);
 }
 
+/// A host that plugs: what it does to the machine when a check makes a request. The behaviour is that of the device
+/// from the start.
+pub type PlugAct = fn(&Machine, Bdf, HostAction, Behaviour);
+
+/// Who does what checks ask the host for.
+#[derive(Clone, Copy)]
+enum Host<'f> {
+    Nobody,
+    Acts(Act),
+    Plugs(PlugAct, &'f Behaviour),
+}
+
 /// Collects outcomes, and is the host.
 struct Follower<'f> {
     machine: &'f Machine,
     at: Bdf,
-    host: Option<Act>,
+    host: Host<'f>,
     outcomes: Vec<(&'static str, Severity, Outcome)>,
 }
 
@@ -44,12 +56,16 @@ impl Observer for &mut Follower<'_> {
         self.outcomes.push((check.name, check.severity, outcome.clone()));
     }
 
-    fn ask_host(&mut self, action: HostAction, target: u64) -> bool {
-        let pages = u32::try_from(target / 4096).unwrap();
-        if let Some(act) = self.host {
-            self.machine.balloon(self.at, |balloon, bus| act(balloon, bus, action, pages));
+    fn ask_host(&mut self, action: HostAction, target: Option<u64>) -> bool {
+        match (self.host, target) {
+            (Host::Acts(act), Some(target)) => {
+                let pages = u32::try_from(target / 4096).unwrap();
+                self.machine.balloon(self.at, |balloon, bus| act(balloon, bus, action, pages));
+            }
+            (Host::Plugs(act, behaviour), None) => act(self.machine, self.at, action, behaviour.clone()),
+            _ => return false,
         }
-        self.host.is_some()
+        true
     }
 }
 
@@ -96,10 +112,21 @@ pub fn test(behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) ->
 pub fn test_with(host: Option<Act>, behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) -> Report {
     let (machine, at) = Machine::with_balloon(RAM, behaviour);
     prepare(&machine);
-    let mut platform = ModelPlatform::new(&machine);
+    run_all(&machine, Subject::from(machine.handle(at)), at, host.map_or(Host::Nobody, Host::Acts), list)
+}
+
+/// Runs the checks of `list` on a device in a hot-plug slot.
+pub fn test_in_slot(host: PlugAct, behaviour: &Behaviour, list: &str) -> Report {
+    let (machine, at, port) = Machine::with_slot(RAM, behaviour.clone());
+    let subject = Subject { port: Some(port), ..Subject::from(machine.handle(at)) };
+    run_all(&machine, subject, at, Host::Plugs(host, behaviour), list)
+}
+
+fn run_all(machine: &Machine, subject: Subject, at: Bdf, host: Host<'_>, list: &str) -> Report {
+    let mut platform = ModelPlatform::new(machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
-    let mut follower = Follower { machine: &machine, at, host, outcomes: Vec::new() };
-    let subject = Subject { memory: Some(ENDS), ..Subject::from(machine.handle(at)) };
+    let mut follower = Follower { machine, at, host, outcomes: Vec::new() };
+    let subject = Subject { memory: Some(ENDS), ..subject };
     let expected = identify(&mut platform, &subject).map_or(0, |identity| selection.checks_for(&identity).count());
     let summary = run(&mut platform, subject, &selection, PATIENCE, &mut follower);
     let outcomes = follower.outcomes;

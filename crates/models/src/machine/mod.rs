@@ -5,10 +5,12 @@
 
 mod frames;
 mod platform;
+mod port;
 
 pub use frames::Frames;
 pub use platform::ModelPlatform;
 use platform::ModelRegisters;
+use port::Port;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -52,6 +54,8 @@ pub(crate) struct VectorEntry {
 pub(crate) struct State {
     pub bus: Bus,
     pub devices: BTreeMap<Bdf, Balloon>,
+    /// The port above a device that can be unplugged.
+    pub port: Option<Port>,
     pub vectors: BTreeMap<u32, VectorEntry>,
     pub mappings: BTreeSet<u64>,
     pub next_number: u32,
@@ -89,6 +93,7 @@ impl Machine {
         Self(Arc::new(Mutex::new(State {
             bus: Bus::new(Ram::new(mib)),
             devices: BTreeMap::new(),
+            port: None,
             vectors: BTreeMap::new(),
             mappings: BTreeSet::new(),
             next_number: 0x30,
@@ -348,9 +353,14 @@ impl State {
         }
     }
 
+    /// Whether a device is behind a port without power.
+    pub(crate) fn hides(&self, function: Bdf) -> bool {
+        self.port.as_ref().is_some_and(|port| port.hides(function))
+    }
+
     /// The device, BAR and offset at which a mapped address arrives.
     pub(crate) fn decode(&self, io: bool, address: u64, length: u64) -> Option<(Bdf, u8, u64)> {
-        self.devices.iter().filter(|(_, d)| !d.gone()).find_map(|(bdf, device)| {
+        self.devices.iter().filter(|(bdf, d)| !d.gone() && !self.hides(**bdf)).find_map(|(bdf, device)| {
             if device.behaviour.mmio.is_some() {
                 let start = mmio_base(*bdf);
                 let inside = !io && address >= start && address.checked_add(length)? <= start + MMIO_LENGTH;

@@ -22,9 +22,13 @@ impl ModelConfig {
         Self::check(offset, width);
         let value = {
             let state = &mut *self.machine.state();
-            let device = state.devices.get_mut(&function);
+            let hidden = state.hides(function);
+            let device = state.devices.get_mut(&function).filter(|_| !hidden);
             let nobody = u32::MAX >> (32 - 8 * u32::from(width));
-            device.map_or(nobody, |d| d.config_read(offset, width, &mut state.bus))
+            match &state.port {
+                Some(port) if port.at == function => port.read(offset, width),
+                _ => device.map_or(nobody, |d| d.config_read(offset, width, &mut state.bus)),
+            }
         };
         self.machine.touch(REGISTER);
         value
@@ -34,7 +38,13 @@ impl ModelConfig {
         Self::check(offset, width);
         {
             let state = &mut *self.machine.state();
-            if let Some(device) = state.devices.get_mut(&function) {
+            let hidden = state.hides(function);
+            if let Some(port) = state.port.as_mut().filter(|port| port.at == function) {
+                let (falls, card) = (port.write(offset, width, value), port.card);
+                if let Some(device) = state.devices.get_mut(&card).filter(|_| falls) {
+                    device.unplug();
+                }
+            } else if let Some(device) = state.devices.get_mut(&function).filter(|_| !hidden) {
                 device.config_write(offset, width, value, &mut state.bus);
             }
         }

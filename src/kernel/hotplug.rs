@@ -23,6 +23,7 @@ use log::{info, warn};
 
 use super::balloons::Balloons;
 use super::devices;
+use super::interrupt_proof::InterruptProof;
 
 /// Polling interval of a slot without interrupts: 50 ms.
 const POLL: u64 = 50_000_000;
@@ -36,6 +37,7 @@ pub(super) struct Port {
     removing: bool,
     /// When to poll a slot without interrupts.
     next_poll: u64,
+    proof: InterruptProof,
     stage: Stage,
 }
 
@@ -230,7 +232,7 @@ impl Port {
         };
         slot.start(machine, node, &name, mode);
         let stage = slot.status().stage;
-        Self { name, slot, removing: false, next_poll: machine.now(), stage }
+        Self { name, slot, removing: false, next_poll: machine.now(), proof: InterruptProof::default(), stage }
     }
 
     /// Its name.
@@ -253,19 +255,26 @@ impl Port {
         (self.slot.status().mode, self.slot.status().interrupts)
     }
 
-    /// Whether to poll because no interrupt may arrive: there is none, or the kernel masked its line in a storm.
-    fn is_polled(&self) -> bool {
+    /// Whether the port has interrupts that the kernel does not hold back.
+    fn may_interrupt(&self) -> bool {
         match self.slot.status().mode {
-            SlotMode::Polling => true,
-            SlotMode::Line => lines::storms() > 0,
-            SlotMode::Msix | SlotMode::Msi => false,
+            SlotMode::Polling => false,
+            SlotMode::Line => lines::storms() == 0,
+            SlotMode::Msix | SlotMode::Msi => true,
         }
+    }
+
+    /// Whether to poll because no interrupt may arrive: there is none, the kernel masked its line in a storm, or one was
+    /// lost.
+    fn is_polled(&self) -> bool {
+        !self.may_interrupt() || self.proof.is_missed()
     }
 
     fn next_poll(&self) -> Option<u64> {
         // Deflating balloons know when to be served, but not when their time limit ends.
         let polled = (self.is_polled() || self.removing).then_some(self.next_poll);
-        [polled, self.slot.status().deadline].into_iter().flatten().min()
+        let look = self.proof.next_look().filter(|_| self.may_interrupt());
+        [polled, look, self.slot.status().deadline].into_iter().flatten().min()
     }
 
     /// Serves the slot if it is due. Returns whether functions were added.
@@ -278,8 +287,17 @@ impl Port {
         if !self.slot.is_pending() && self.next_poll().is_none_or(|moment| moment > now) {
             return Ok(false);
         }
+        let is_late = self.slot.status().deadline.is_some_and(|deadline| now >= deadline);
+        let is_look = self.proof.is_due(now) && !self.slot.is_pending() && !is_late;
+        let stage = core::mem::discriminant(&self.slot.status().stage);
         self.next_poll = now + POLL;
         let SlotReport { task, errors } = self.slot.poll(machine)?;
+        let SlotState { stage: new, mode, interrupts, .. } = self.slot.status();
+        let changed = task.is_some() || core::mem::discriminant(&new) != stage;
+        let turn = self.proof.note(now, interrupts.into(), is_look && changed).filter(|_| self.may_interrupt());
+        if let Some(turn) = turn {
+            turn.report(&self.name, &mode);
+        }
         for error in errors.into_iter().flatten() {
             self.report_error(error);
         }

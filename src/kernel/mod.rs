@@ -10,6 +10,7 @@ pub mod console;
 pub(crate) mod devices;
 mod held;
 mod hotplug;
+mod interrupt_proof;
 mod latency;
 mod main_loop;
 mod mmio_devices;

@@ -8,6 +8,7 @@ use ballonet::platform::Platform;
 use log::info;
 
 use super::balloons::Balloons;
+use super::interrupt_proof::InterruptProof;
 
 /// Polling interval of a button without an interrupt: 100 ms.
 const LOOK: u64 = 100_000_000;
@@ -19,6 +20,7 @@ pub(super) struct PowerButton {
     heard: Result<Heard, NoButton>,
     /// When to poll it, if it has no interrupt.
     next_poll: u64,
+    proof: InterruptProof,
 }
 
 impl PowerButton {
@@ -29,7 +31,7 @@ impl PowerButton {
             Ok(heard) => info!("power button: detected {heard}"),
             Err(why) => info!("no power button: {why}"),
         }
-        Self { heard, next_poll: machine.now() }
+        Self { heard, next_poll: machine.now(), proof: InterruptProof::default() }
     }
 
     /// Whether to poll because no interrupt may arrive: there is none, or its line is masked because of another
@@ -44,7 +46,8 @@ impl PowerButton {
 
     /// When to poll it, in nanoseconds since entry; `None` if it interrupts.
     pub(super) fn next_poll(&self) -> Option<u64> {
-        self.is_polled().then_some(self.next_poll)
+        let look = self.heard.ok().and_then(|_| self.proof.next_look());
+        self.is_polled().then_some(self.next_poll).into_iter().chain(look).min()
     }
 
     /// Whether it was pressed since the last call. Reports a press.
@@ -52,6 +55,10 @@ impl PowerButton {
         if self.is_polled() && now >= self.next_poll {
             self.next_poll = now + LOOK;
             power_button::look();
+        } else if self.heard.is_ok() && self.proof.is_due(now) {
+            // The machine goes off at the first press: so whether its interrupt was lost is not reported.
+            power_button::look();
+            let _ = self.proof.note(now, power_button::interrupts(), false);
         }
         let pressed = power_button::take_pressed();
         if pressed {

@@ -36,6 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }));
         trials.push(trial(name("polled"), polled(version), |vm| cycle_once(vm, Balloon { vectors: None })));
         trials.push(trial(name("port_with_msi"), with_msi(version), |vm| cycle_once(vm, Balloon { vectors: None })));
+        trials.push(trial(name("port_whose_messages_are_blocked"), blocked(version), found_without_interrupts));
         trials.push(trial(name("another_device_is_left_alone"), q35(version, "prompt", 1), another_device));
         trials.push(trial(name("removing_a_switch_removes_its_slots"), switch(version), switch_goes));
         trials.push(trial(name("identical_slots_are_logged_once"), large_switch(version), told_once));
@@ -74,6 +75,14 @@ fn with_msi(version: Version) -> Qemu {
 }
 
 /// A switch below a port, with an empty slot.
+/// A port behind an IOMMU that lets no message through. It would also block the disk controller, for which firmware
+/// waits.
+fn blocked(version: Version) -> Qemu {
+    let iommu = "virtio-iommu-pci,boot-bypass=off,disable-legacy=on";
+    with_ports(Qemu::new(version).machine("q35,sata=off").device(iommu), "pcie-root-port", 1)
+        .command_line("log=json hotplug=prompt")
+}
+
 fn switch(version: Version) -> Qemu {
     let qemu = q35(version, "prompt", 2).device("x3130-upstream,id=upstream,bus=port0");
     qemu.device("xio3130-downstream,id=downstream,bus=upstream,chassis=3,slot=3")
@@ -248,6 +257,25 @@ fn switch_goes(vm: &mut Vm) -> Outcome {
     unplug(vm, 1)?;
     plug(vm, Balloon { vectors: None }, 0)?;
     vm.balloon_to(vm.memory / 2)
+}
+
+/// No interrupt of the port arrives: the kernel finds the new device by itself, and says so.
+fn found_without_interrupts(vm: &mut Vm) -> Outcome {
+    vm.event_where("the slot", |event| {
+        event
+            .text("message")
+            .is_ok_and(|message| message.contains("slot1: hot-plug slot") && message.ends_with("off; msix"))
+    })?;
+    // The first poll finds what was there before.
+    vm.ask("info", "console")?;
+    vm.qmp.device_add(&json!({ "driver": "virtio-rng-pci", "id": "rng0", "bus": "port0" }))?;
+    slot_is(vm, 0, "on")?;
+    vm.event_where("a warning of lost interrupts", |event| {
+        event.text("message").is_ok_and(|message| {
+            message.starts_with("slot1: none of its interrupts (msix) has arrived") && message.contains("it is polled")
+        })
+    })
+    .map(drop)
 }
 
 fn another_device(vm: &mut Vm) -> Outcome {

@@ -33,6 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let pc = Qemu::new(version).machine("pc").without_debug_exit();
         trials.push(trial(name("pc::general_purpose_event_cannot_storm"), pc, general_purpose_event));
         let q35 = Qemu::new(version).without_debug_exit();
+        trials.push(trial(name("q35::button_whose_interrupt_is_lost"), q35.clone(), interrupt_lost));
         trials.push(trial(name("q35::timer_event_cannot_storm"), q35, timer_event));
     }
     trials
@@ -91,6 +92,22 @@ fn last_resort(vm: &mut Vm) -> Outcome {
     vm.serial.type_line("reboot")?;
     vm.event("no-device")?;
     vm.ask("info", "console").map(drop)
+}
+
+/// The SCI's line changes behind the kernel's back, by the register of the LPC bridge (ICH9, 13.1.15): the press is
+/// found all the same.
+fn interrupt_lost(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    message(vm, "the power button", |text| text.starts_with("power button: detected by the ACPI interrupt, GSI 9"))?;
+    // Function 00:1f.0, register 0x44: registers enabled, and GSI 10.
+    vm.qmp.monitor("o /w 0xcf8 0x8000f844")?;
+    vm.qmp.monitor("o /b 0xcfc 0x81")?;
+    ensure!(read(vm, "/b", 0xCFC)? == 0x81, "the SCI should be at GSI 10");
+    // The button is read once at the start.
+    vm.ask("info", "console")?;
+    vm.qmp.system_powerdown()?;
+    vm.event("power-button")?;
+    ends_switched_off(vm)
 }
 
 /// PIIX4's enable register of general-purpose events, and the bit of PCI hot-plug.

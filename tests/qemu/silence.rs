@@ -36,7 +36,7 @@ fn unannounced(vm: &mut Vm, version: Version) -> Outcome {
         ensure!(ready.text("irq")?.starts_with("msix"), "{ready}");
         vm.event_where("a warning of lost interrupts", |event| {
             event.text("message").is_ok_and(|message| {
-                message.starts_with("virtio0: none of its interrupts (msix") && message.contains("the device is polled")
+                message.starts_with("virtio0: none of its interrupts (msix") && message.contains("it is polled")
             })
         })?;
     }

@@ -111,7 +111,7 @@ pub(crate) fn run(
     progress: &dyn Fn(&str),
 ) -> Outcome<Attempt> {
     let wanted = alike(target, wanted);
-    let (request, count) = request(wanted);
+    let (request, count) = request(&wanted);
     let wanted = &wanted[..count];
     let card = target.template.card(&target.values).filter(|_| wanted.iter().any(|check| needs_slot(check)));
     let mut cmdline = format!("mode=check log=json checks={request}");
@@ -164,11 +164,11 @@ pub(crate) fn run(
     Ok(watch.finish())
 }
 
-/// The first of these checks, as many as can have one start: some need the device in a slot, and the others do not get one.
-fn alike<'c>(target: &Target, checks: &'c [&'static Check]) -> &'c [&'static Check] {
+/// Those of the checks that can have one start with the first: some need the device in a slot, and the others do not get one.
+fn alike(target: &Target, checks: &[&'static Check]) -> Vec<&'static Check> {
     let has_slot = target.template.card(&target.values).is_some();
-    let mut groups = checks.chunk_by(|one, other| !has_slot || needs_slot(one) == needs_slot(other));
-    groups.next().unwrap_or_default()
+    let first = checks.first().is_some_and(|check| needs_slot(check));
+    checks.iter().copied().filter(|check| !has_slot || needs_slot(check) == first).collect()
 }
 
 impl Watch<'_> {

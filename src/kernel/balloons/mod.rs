@@ -1,9 +1,8 @@
 //! The balloons of the machine.
 //!
-//! `set` holds all balloons. `served` is one balloon, and decides when to poll it; `interrupt_proof` watches whether its
-//! interrupts arrive; `size_reports` follows its size; `notices` has lines and events of single moments. `options` converts the command line's options into the driver's.
+//! `set` holds all balloons. `served` is one balloon, and decides when to poll it; `size_reports` follows its size;
+//! `notices` has lines and events of single moments. `options` converts the command line's options into the driver's.
 
-mod interrupt_proof;
 mod notices;
 mod options;
 mod served;

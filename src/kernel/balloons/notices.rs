@@ -129,20 +129,6 @@ fn answers(balloon: &Balloon<Machine>) {
     serial::emit(&events::Answers { name: balloon.name() });
 }
 
-/// An interrupt was lost: the kernel polls the device.
-pub(super) fn interrupts_lost(balloon: &Balloon<Machine>) {
-    let (name, mode) = (balloon.name(), balloon.status().interrupts);
-    warn!(
-        "{name}: none of its interrupts ({mode}) has arrived, although it had reason to send one: the device is polled. The \
-         usual cause: an IOMMU that blocks its messages"
-    );
-}
-
-/// Interrupts arrive, after one was reported as lost.
-pub(super) fn interrupts_arrived(balloon: &Balloon<Machine>) {
-    info!("{}: its interrupts arrive now; it is polled no longer", balloon.name());
-}
-
 fn reported(balloon: &Balloon<Machine>) {
     let bytes = Bytes::of_frames(balloon.counters().reported_frames);
     serial::emit(&events::Reported { name: balloon.name(), bytes });

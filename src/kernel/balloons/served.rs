@@ -4,9 +4,9 @@ use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Prog
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::InterruptMode;
 
-use super::interrupt_proof::{InterruptProof, Turn};
 use super::notices;
 use super::size_reports::SizeReports;
+use crate::kernel::interrupt_proof::InterruptProof;
 use crate::machine::{Machine, lines, log as serial};
 
 /// Polling interval of an idle balloon without interrupts: 10 ms.
@@ -126,7 +126,7 @@ impl Served {
 
     /// Whether to poll without an interrupt: the device has none, or none of its interrupts has come yet.
     fn is_due(&self, now: u64) -> bool {
-        self.is_polled() && now >= self.next_poll || self.next_look().is_some_and(|moment| now >= moment)
+        self.is_polled() && now >= self.next_poll || self.may_interrupt() && self.proof.is_due(now)
     }
 
     /// Whether to poll because the device has finished no requests for a while.
@@ -179,10 +179,9 @@ impl Served {
             return;
         }
         let counters = self.balloon.counters();
-        match self.proof.note(now, counters.config_interrupts + counters.vring_interrupts, unannounced) {
-            Some(Turn::Lost) => notices::interrupts_lost(&self.balloon),
-            Some(Turn::Arrived) => notices::interrupts_arrived(&self.balloon),
-            None => {}
+        let interrupts = counters.config_interrupts + counters.vring_interrupts;
+        if let Some(turn) = self.proof.note(now, interrupts, unannounced) {
+            turn.report(self.balloon.name(), &self.balloon.status().interrupts);
         }
     }
 

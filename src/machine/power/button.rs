@@ -49,6 +49,8 @@ pub(crate) enum NoButton {
 
 static PRESSED: AtomicBool = AtomicBool::new(false);
 static PRESSES: AtomicU64 = AtomicU64::new(0);
+/// Interrupts by which ACPI reported something.
+static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
 
 /// Records presses of the button from now on. Interrupts of the line go to this CPU.
 ///
@@ -70,8 +72,20 @@ pub(crate) fn watch(acpi: Option<&Acpi>) -> Result<Heard, NoButton> {
 
 fn attach(route: InterruptRoute) -> bool {
     let id = u8::try_from(local_apic::id()).unwrap_or(0);
-    let handler = || if look() { Handled::Yes } else { Handled::No };
-    lines::attach_to(vec![route], id, String::from("acpi"), vectors::Handler::new(handler)).is_ok()
+    lines::attach_to(vec![route], id, String::from("acpi"), vectors::Handler::new(interrupt)).is_ok()
+}
+
+fn interrupt() -> Handled {
+    if !look() {
+        return Handled::No;
+    }
+    INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+    Handled::Yes
+}
+
+/// How many interrupts have reported something.
+pub(crate) fn interrupts() -> u64 {
+    INTERRUPTS.load(Ordering::Relaxed)
 }
 
 impl Power {

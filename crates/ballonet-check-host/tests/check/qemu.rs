@@ -153,7 +153,7 @@ fn a_qemu_that_is_killed_in_mid_check_costs_one_check() -> Outcome {
 #[test]
 fn a_qemu_that_is_stopped_in_mid_check_costs_one_check() -> Outcome {
     on_each(|_, qemu| {
-        let (status, report) = struck(qemu, "STOP", &["--timeout", "5"])?;
+        let (status, report) = struck(qemu, "STOP", &["--timeout", "15"])?;
         let name = culprit(&report, "hung")?;
         assert!(verdict(&report, &name)?.1.contains("stopped by a signal"), "{report}");
         assert_eq!((status, count(&report, "ok")), (4, 3), "{report}");

@@ -12,7 +12,7 @@ readonly PATIENCE=60
 
 usage() {
   cat <<END
-Usage: scripts/libvirt.sh [--kernel KERNEL] [--image IMAGE]
+Usage: scripts/libvirt.sh [--kernel KERNEL] [--image IMAGE] [--watch PROGRAM]
 
 Uses virsh to define, start, balloon, shut down and destroy the domains of deploy/, and compares libvirt's figures with
 the requested ones. It starts an unprivileged daemon of its own, whose home is a temporary folder and which ends
@@ -21,6 +21,7 @@ with the script; other daemons are not affected. QEMU runs without KVM.
   --kernel KERNEL  the kernel (target/debug/ballonet)
   --image IMAGE    an image from \`./run.sh image\`; without it, the domain that boots it is only validated against
                    libvirt's schema
+  --watch PROGRAM  a ballonet-watch, which must find the domain through libvirt and keep it in a budget
 
 Exit status: 0 success; $UNAVAILABLE libvirt is not available here; 1 failure.
 END
@@ -33,11 +34,11 @@ fail() {
   exit "${2:-1}"
 }
 
-kernel=${CARGO_TARGET_DIR:-$root/target}/debug/ballonet image=''
+kernel=${CARGO_TARGET_DIR:-$root/target}/debug/ballonet image='' watch=''
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) usage; exit ;;
-    --kernel | --image)
+    --kernel | --image | --watch)
       [[ $# -ge 2 ]] || fail "$1 needs a value" 2
       printf -v "${1#--}" '%s' "$2"
       shift
@@ -46,7 +47,7 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
-for file in "$kernel" ${image:+"$image"}; do
+for file in "$kernel" ${image:+"$image"} ${watch:+"$watch"}; do
   [[ -r $file ]] || fail "there is no $file"
 done
 
@@ -83,6 +84,7 @@ start_daemon() {
   echo 'stdio_handler = "file"' >"$home/config/libvirt/qemu.conf"
   cp "$kernel" "$home/ballonet"
   [[ -z $image ]] || cp "$image" "$home/ballonet.img"
+  [[ -z $watch ]] || cp "$watch" "$home/ballonet-watch"
   chmod -R u=rwX,go=rX "$home"
   [[ $EUID -ne 0 ]] || chown -R 65534:65534 "$home"
   "${user[@]}" libvirtd --pid-file "$home/libvirtd.pid" >"$home/libvirtd.log" 2>&1 &
@@ -159,6 +161,18 @@ check_balloon() {
   await 'statistics of the whole again' has_statistics "$domain" "$since" $((whole - margin)) "$whole"
 }
 
+# ballonet-watch takes libvirt's folder of sockets, which libvirt's daemon holds.
+check_watch() {
+  local domain=$1 text sockets=$home/config/libvirt/qemu/lib
+  [[ -n $watch ]] || return 0
+  watch() { "${user[@]}" timeout "$PATIENCE" "$home/ballonet-watch" "$@"; }
+  text=$(watch attach "$sockets" --once)
+  [[ $text == *"$domain: RSS "[0-9]*" RAM "[0-9]*"leaves 512 of 512 MiB"*'; running' ]] || fail "ballonet-watch printed: $text"
+  watch policy "$sockets" --budget 256M --duration 3 >/dev/null
+  await "$domain to be within the budget" has_memory "$domain" $((256 * 1024))
+  set_memory "$domain" $((512 * 1024))
+}
+
 # `shutdown` presses the power button; the guest powers itself off.
 check_shutdown() {
   virsh shutdown "$1" --mode acpi
@@ -172,13 +186,14 @@ check_domain() {
   virsh start "$domain"
   await "$domain to be ready" has_said "$domain" 'balloon at .* ready'
   check_balloon "$domain"
+  check_watch "$domain"
   check_shutdown "$domain"
   virsh start "$domain"
   await "$domain to be ready again" has_said "$domain" 'balloon at .* ready'
   virsh destroy "$domain"
   await "$domain to be gone" has_state "$domain" 'shut off (destroyed)'
   virsh undefine "$domain"
-  echo "$domain: setmem, dommemstat, shutdown and destroy work ($((SECONDS - start)) s)"
+  echo "$domain: setmem, dommemstat${watch:+, ballonet-watch}, shutdown and destroy work ($((SECONDS - start)) s)"
 }
 
 find_tools

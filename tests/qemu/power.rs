@@ -100,8 +100,9 @@ fn interrupt_lost(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     message(vm, "the power button", |text| text.starts_with("power button: detected by the ACPI interrupt, GSI 9"))?;
     // Function 00:1f.0, register 0x44: registers enabled, and GSI 10.
-    vm.qmp.monitor("o /l 0xcf8 0x8000f844")?;
+    vm.qmp.monitor("o /w 0xcf8 0x8000f844")?;
     vm.qmp.monitor("o /b 0xcfc 0x81")?;
+    ensure!(read(vm, "/b", 0xCFC)? == 0x81, "the SCI should be at GSI 10");
     // The button is read once at the start.
     vm.ask("info", "console")?;
     vm.qmp.system_powerdown()?;

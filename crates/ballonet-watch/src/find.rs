@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::{Context as _, Outcome};
 use crate::guest::Address;
+use crate::libvirt::of_folder;
 
 /// The guests at these paths. A folder stands for every socket in it and below, as libvirt lays them out. `pids` and
 /// `serials` match the sockets by order, so they need sockets named one by one.
@@ -79,7 +80,7 @@ fn names(sockets: &[PathBuf]) -> Vec<String> {
 fn base_name(socket: &Path) -> String {
     let stem = socket.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = socket.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-    let domain = folder.strip_prefix("domain-").and_then(|rest| rest.split_once('-')).map(|(_, name)| name.to_owned());
+    let domain = of_folder(&folder).map(|(_, name)| name.to_owned());
     match (stem.as_str(), domain) {
         ("monitor" | "qmp", Some(domain)) => domain,
         ("monitor" | "qmp", None) if !folder.is_empty() => folder,

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use crate::failure::Outcome;
 use crate::host::{self, process_memory};
 use crate::kernel::Kernel;
+use crate::libvirt;
 use crate::model::{Figure, Mark, Sample, State};
-use crate::qmp::{Qmp, QmpError};
+use crate::monitor::Monitor;
+use crate::qmp::QmpError;
 use crate::serial::Serial;
 use crate::units::mib;
 
@@ -30,7 +32,7 @@ pub(crate) struct Address {
 pub(crate) struct Guest {
     /// Its name for people.
     pub(crate) name: String,
-    qmp: Qmp,
+    monitor: Monitor,
     /// PID of QEMU, or why it is not known.
     pub(crate) pid: Result<u32, String>,
     serial: Option<Serial>,
@@ -55,7 +57,7 @@ pub(crate) struct Guest {
 impl Guest {
     /// Connects and finds the balloon. `start` is second 0 of the samples.
     pub(crate) fn attach(address: &Address, serial: Option<Serial>, start: Instant) -> Outcome<Self> {
-        let qmp = Qmp::connect(&address.socket)?;
+        let monitor = Monitor::connect(&address.socket)?;
         let serial = match (&address.serial, serial) {
             (_, Some(serial)) => Some(serial),
             (Some(path), None) => Some(Serial::connect(path)?),
@@ -63,11 +65,11 @@ impl Guest {
         };
         let pid = match address.pid {
             Some(pid) => host::check_qemu(pid).map(|()| Ok(pid))?,
-            None => find_process(&qmp, &address.socket),
+            None => find_process(&monitor, &address.socket),
         };
         let mut guest = Self {
             name: address.name.clone(),
-            qmp,
+            monitor,
             pid,
             serial,
             kernel: Kernel::default(),
@@ -96,7 +98,7 @@ impl Guest {
         if let Some(path) = &self.balloon {
             let interval = json!({ "path": path, "property": "guest-stats-polling-interval" });
             // A balloon without statistics still has a size.
-            self.statistics = served(self.qmp.run("qom-get", &interval))?.and_then(|value| value.as_u64());
+            self.statistics = served(self.monitor.run("qom-get", &interval))?.and_then(|value| value.as_u64());
         }
         Ok(())
     }
@@ -111,11 +113,11 @@ impl Guest {
 
     /// Looks how large the guest's RAM is: memory may have been plugged in.
     fn measure(&mut self) -> Result<(), QmpError> {
-        let memory = self.qmp.run("query-memory-size-summary", &json!({}))?;
+        let memory = self.monitor.run("query-memory-size-summary", &json!({}))?;
         let plugged = memory["plugged-memory"].as_u64().unwrap_or_default();
         let size = memory["base-memory"].as_u64().map(|base| base.saturating_add(plugged));
         if size != self.size {
-            let answer = served(self.qmp.run("query-memdev", &json!({})))?.unwrap_or_default();
+            let answer = served(self.monitor.run("query-memdev", &json!({})))?.unwrap_or_default();
             let blocks = answer.as_array().into_iter().flatten().filter_map(|device| device["size"].as_u64());
             self.blocks = blocks.collect();
             // Others are not the guest's RAM alone, or not all of it.
@@ -130,7 +132,7 @@ impl Guest {
 
     fn find_balloon(&mut self) -> Result<Option<String>, QmpError> {
         for folder in ["/machine/peripheral", "/machine/peripheral-anon"] {
-            let devices = self.qmp.run("qom-list", &json!({ "path": folder }))?;
+            let devices = self.monitor.run("qom-list", &json!({ "path": folder }))?;
             let is_balloon =
                 |device: &&Value| device["type"].as_str().is_some_and(|kind| kind.contains("virtio-balloon"));
             let name =
@@ -179,7 +181,7 @@ impl Guest {
 
     /// Sets the balloon's target: the bytes left to the guest.
     pub(crate) fn set_target(&mut self, bytes: u64) -> Result<(), QmpError> {
-        self.qmp.run("balloon", &json!({ "value": bytes }))?;
+        self.monitor.run("balloon", &json!({ "value": bytes }))?;
         self.target = Some(bytes);
         self.kernel.set_target(bytes);
         self.marks.push(Mark::new(self.now(), "target", format!("target {} MiB", mib(bytes))));
@@ -190,7 +192,7 @@ impl Guest {
     pub(crate) fn poll_statistics(&mut self, seconds: u64) -> Result<(), QmpError> {
         let Some(path) = &self.balloon else { return Err(QmpError::Refused("there is no balloon".into())) };
         let arguments = json!({ "path": path, "property": "guest-stats-polling-interval", "value": seconds });
-        self.qmp.run("qom-set", &arguments)?;
+        self.monitor.run("qom-set", &arguments)?;
         self.statistics = Some(seconds);
         Ok(())
     }
@@ -280,20 +282,20 @@ impl Guest {
     }
 
     fn query(&mut self, sample: &mut Sample) -> Result<String, QmpError> {
-        let status = self.qmp.run("query-status", &json!({}))?;
+        let status = self.monitor.run("query-status", &json!({}))?;
         self.measure()?;
         if let Some(path) = self.balloon.clone() {
-            if let Some(answer) = served(self.qmp.run("query-balloon", &json!({})))? {
+            if let Some(answer) = served(self.monitor.run("query-balloon", &json!({})))? {
                 sample.set(Figure::Actual, answer["actual"].as_u64());
             }
             let statistics = json!({ "path": path, "property": "guest-stats" });
-            if let Some(answer) = served(self.qmp.run("qom-get", &statistics))? {
+            if let Some(answer) = served(self.monitor.run("qom-get", &statistics))? {
                 take_statistics(&answer["stats"], sample);
                 // 0 means never.
                 sample.set(Figure::StatTime, answer["last-update"].as_u64().filter(|seconds| *seconds > 0));
             }
         }
-        if let Some(answer) = served(self.qmp.run("query-migrate", &json!({})))? {
+        if let Some(answer) = served(self.monitor.run("query-migrate", &json!({})))? {
             let status = answer["status"].as_str().unwrap_or("none").to_owned();
             if status != self.migration {
                 self.marks.push(Mark::new(sample.at, "migration", format!("migration: {status}")));
@@ -304,7 +306,7 @@ impl Guest {
     }
 
     fn take_events(&mut self) {
-        for event in self.qmp.take_events() {
+        for event in self.monitor.take_events() {
             let name = event["event"].as_str().unwrap_or_default();
             let kind = match name {
                 "RESET" => "reset",
@@ -320,12 +322,12 @@ impl Guest {
     /// Ends QEMU: for a guest that this program started.
     pub(crate) fn quit(&mut self) {
         // A QEMU that does not answer is killed.
-        let _ = self.qmp.run("quit", &json!({}));
+        let _ = self.monitor.run("quit", &json!({}));
     }
 
     /// Restores the statistics interval; the guest runs on.
     pub(crate) fn leave(&mut self) {
-        if let Some(seconds) = self.restore.take().filter(|_| !self.qmp.is_silent() && !self.has_ended()) {
+        if let Some(seconds) = self.restore.take().filter(|_| !self.monitor.is_silent() && !self.has_ended()) {
             // If this fails, polling goes on, which does no harm.
             let _ = self.poll_statistics(seconds);
         }
@@ -362,14 +364,16 @@ fn take_statistics(statistics: &Value, sample: &mut Sample) {
     }
 }
 
-/// PID of QEMU: the process that made the socket, if that is a QEMU, or the one that libvirt recorded.
-fn find_process(qmp: &Qmp, socket: &Path) -> Result<u32, String> {
-    let Some(pid) = qmp.peer() else { return Err("QEMU's process is not visible from here; name it by --pid".into()) };
-    let Err(other) = host::check_qemu(pid) else { return Ok(pid) };
-    let folder = socket.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-    let noted = host::libvirt_pid_file(&folder).and_then(|path| std::fs::read_to_string(path).ok());
-    match noted.and_then(|text| text.trim().parse().ok()) {
-        Some(pid) => Ok(pid),
-        None => Err(format!("the socket was made by {other}; name QEMU's by --pid")),
-    }
+/// PID of QEMU: the process that made the socket, if that is a QEMU. Libvirt makes sockets for its QEMUs, each of which has
+/// the socket's folder in its arguments.
+fn find_process(monitor: &Monitor, socket: &Path) -> Result<u32, String> {
+    let maker = match monitor.peer().map(|pid| (pid, host::check_qemu(pid))) {
+        Some((pid, Ok(()))) => return Ok(pid),
+        Some((_, Err(other))) => format!("the socket was made by {other}"),
+        None => "QEMU's process is not visible from here".into(),
+    };
+    let folder = std::fs::canonicalize(socket.parent().unwrap_or(socket)).unwrap_or_default();
+    let is_domain = libvirt::of_folder(&folder.file_name().unwrap_or_default().to_string_lossy()).is_some();
+    let found = if is_domain { host::qemu_with(&format!("{}/", folder.display())) } else { None };
+    found.ok_or_else(|| format!("{maker}; name QEMU's by --pid"))
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
 
 use crate::failure::Outcome;
 
@@ -135,10 +134,14 @@ fn some_average(text: &str) -> Option<f64> {
     line.split(' ').find_map(|word| word.strip_prefix("avg10="))?.parse().ok()
 }
 
-/// Where libvirt keeps the PID of the domain whose monitor socket is in a folder `domain-N-NAME`.
-pub(crate) fn libvirt_pid_file(folder: &str) -> Option<PathBuf> {
-    let (_, name) = folder.strip_prefix("domain-")?.split_once('-')?;
-    Some(PathBuf::from(format!("/run/libvirt/qemu/{name}.pid")))
+/// The QEMU that has this word in its arguments.
+pub(crate) fn qemu_with(word: &str) -> Option<u32> {
+    let has_word = |pid: &u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(word)
+    };
+    let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(has_word).find(|pid| check_qemu(*pid).is_ok())
 }
 
 #[cfg(test)]
@@ -194,12 +197,5 @@ VmFlags: rd wr
     fn pressure_is_read() {
         assert_eq!(some_average("some avg10=1.25 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.50\n"), Some(1.25));
         assert_eq!(some_average("nonsense"), None);
-    }
-
-    #[test]
-    fn libvirts_folder_names_the_domain() {
-        let path = libvirt_pid_file("domain-3-my-guest").expect("a domain");
-        assert_eq!(path.to_str(), Some("/run/libvirt/qemu/my-guest.pid"));
-        assert_eq!(libvirt_pid_file("qmp"), None);
     }
 }

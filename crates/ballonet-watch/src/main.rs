@@ -1,6 +1,6 @@
 //! `ballonet-watch`: shows guests' memory and their balloons live, on the host.
 //!
-//! `guest` takes a sample (`model`) from a QEMU (`qmp`), its process (`host`) and, for a ballonet kernel, its serial
+//! `guest` takes a sample (`model`) from a QEMU (`monitor`, `qmp`, `libvirt`), its process (`host`) and, for a ballonet kernel, its serial
 //! line (`serial`, `kernel`). `watch` runs a thread per guest (`worker`) and sends samples to the picture (`app`,
 //! `view`, `bars`), to lines (`plain`), to a record (`record`), to Prometheus (`metrics`) and to plots (`plot`,
 //! `panel`, `canvas`). `policy` decides on targets without I/O; `steer` applies them. `demo` and `density` start
@@ -22,8 +22,10 @@ mod guest;
 mod host;
 mod kernel;
 mod launch;
+mod libvirt;
 mod metrics;
 mod model;
+mod monitor;
 mod panel;
 mod plain;
 mod plot;

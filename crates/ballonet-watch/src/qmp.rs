@@ -110,7 +110,7 @@ impl Qmp {
         loop {
             let answer = self.message(deadline);
             self.silent = matches!(answer, Err(QmpError::Silent));
-            let mut message = answer?;
+            let message = answer?;
             if message["event"].is_string() {
                 self.events.push_back(message);
                 if self.events.len() > KEPT {
@@ -121,10 +121,7 @@ impl Qmp {
             if message["id"] != json!(id) {
                 continue;
             }
-            if let Some(error) = message.get("error") {
-                return Err(QmpError::Refused(error["desc"].as_str().unwrap_or("no reason").to_owned()));
-            }
-            return Ok(message["return"].take());
+            return answer_of(message);
         }
     }
 
@@ -160,6 +157,14 @@ impl Qmp {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             Err(error) => Err(broken(error)),
         }
+    }
+}
+
+/// The result in an answer.
+pub(crate) fn answer_of(mut answer: Value) -> Result<Value, QmpError> {
+    match answer.get("error") {
+        Some(error) => Err(QmpError::Refused(error["desc"].as_str().unwrap_or("no reason").to_owned())),
+        None => Ok(answer["return"].take()),
     }
 }
 

@@ -114,9 +114,9 @@ impl Session {
     fn on_screen(&mut self, duration: Option<Duration>) -> Outcome {
         let mut terminal = ratatui::try_init().of("the terminal; --plain needs none")?;
         let outcome = self.picture(&mut terminal, duration);
-        // Fails if the terminal has gone. Dropping it would then print an error, and panic if standard error has gone too.
-        let _ = ratatui::try_restore();
-        if outcome.is_err() {
+        let restored = ratatui::try_restore();
+        if outcome.is_err() || restored.is_err() {
+            // The terminal has gone. Dropping it prints an error, and panics if standard error has gone with it.
             std::mem::forget(terminal);
         }
         outcome

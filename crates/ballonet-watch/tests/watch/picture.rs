@@ -1,5 +1,6 @@
 //! The picture of one guest: each figure compared with QMP and `/proc`.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::machine::{Kind, Machine, RAM};
@@ -207,20 +208,24 @@ fn leaves(terminal: &mut Terminal, machine: &mut Machine) -> Outcome {
 #[test]
 fn a_lost_terminal_or_a_signal_ends_it() -> Outcome {
     let Some(mut machine) = Machine::start("7.2", Kind::Ballonet, "")? else { return Ok(()) };
-    for lost in [true, false] {
+    // A lost connection brings SIGHUP to the program if the terminal controls it.
+    for (lost, signal) in [(true, None), (true, Some(Signal::HUP)), (false, Some(Signal::TERM))] {
         let mut command = program();
         command.arg("attach").arg(machine.socket()).args(["--interval", "100ms"]);
         let mut terminal = Terminal::start(command, 80, 24)?;
         terminal.wait_for("running")?;
+        if let Some(signal) = signal {
+            terminal.signal(signal)?;
+        }
         if lost {
             terminal.hang_up()?;
             terminal.end()?;
         } else {
-            terminal.signal(rustix::process::Signal::TERM)?;
             assert!(terminal.end()?.success());
             until("the screen to be left", || Ok((!terminal.is_alternate()).then_some(())))?;
         }
-        assert_eq!(machine.property("guest-stats-polling-interval")?.as_u64(), Some(0), "lost: {lost}");
+        let interval = machine.property("guest-stats-polling-interval")?;
+        assert_eq!(interval.as_u64(), Some(0), "lost: {lost}, {signal:?}");
     }
     Ok(())
 }

@@ -263,9 +263,12 @@ impl Watch<'_> {
         let word = event.verdict.as_deref().and_then(Verdict::from_word);
         let said = |from, to| word.filter(|verdict| (from..=to).contains(verdict)).unwrap_or(from);
         let (verdict, detail) = match event {
-            // The check waited for the host in vain.
-            CheckEvent { ok: false, .. } if self.undone.is_some() => (Verdict::Trouble, self.undone.take()),
-            CheckEvent { trouble: Some(reason), .. } => (Verdict::Trouble, Some(reason)),
+            // The check waited for the host in vain, which it cannot know. One of hot-plug says it itself, and a failure of it
+            // stands: a device that does not go when it must is not plugged in either.
+            CheckEvent { ok: false, .. } if self.undone.is_some() && !needs_slot(check) => {
+                (Verdict::Trouble, self.undone.take())
+            }
+            CheckEvent { trouble: Some(reason), .. } => (Verdict::Trouble, self.undone.take().or(Some(reason))),
             CheckEvent { skipped: Some(reason), .. } => (Verdict::Skipped, Some(reason)),
             CheckEvent { ok: true, .. } => (said(Verdict::Ok, Verdict::NeedsReset), None),
             CheckEvent { detail, .. } => (said(Verdict::Failed, Verdict::Corrupted), detail),

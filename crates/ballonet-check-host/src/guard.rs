@@ -28,13 +28,13 @@ impl Guard {
 
     /// If this process is a guard, does its work and returns true.
     pub(crate) fn is_this_process() -> bool {
-        let mut arguments = std::env::args();
-        if arguments.next().as_deref() != Some(NAME) {
+        let mut arguments = std::env::args_os();
+        if arguments.next().is_none_or(|name| name != NAME) {
             return false;
         }
         // Nothing comes, only the end.
         let _ = std::io::stdin().read(&mut [0]);
-        if let Some(group) = arguments.next().and_then(|group| Pid::from_raw(group.parse().ok()?)) {
+        if let Some(group) = arguments.next().and_then(|group| Pid::from_raw(group.to_str()?.parse().ok()?)) {
             let _ = kill_process_group(group, Signal::KILL);
         }
         true

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{GLANCE, TRANSFER};
+use super::{ANSWER, GLANCE, TRANSFER};
 use crate::failure::Outcome;
 use crate::slot::Card;
 
@@ -25,14 +25,14 @@ pub(super) fn incoming(state: &str) -> String {
 /// A connection.
 pub(super) struct Qmp {
     socket: BufReader<UnixStream>,
-    /// Ids of devices that are gone.
-    deleted: Vec<String>,
+    /// The id of the device that was to be unplugged and is not gone yet.
+    leaving: Option<String>,
 }
 
 impl Qmp {
     /// Negotiates on a new connection.
     pub(super) fn greet(socket: UnixStream) -> Outcome<Self> {
-        let mut qmp = Self { socket: BufReader::new(socket), deleted: Vec::new() };
+        let mut qmp = Self { socket: BufReader::new(socket), leaving: None };
         let greeting = qmp.message().map_err(|error| format!("QMP greeting: {error}"))?;
         if !greeting["QMP"].is_object() {
             return Err(format!("QMP: the socket greets with {greeting}").into());
@@ -68,21 +68,24 @@ impl Qmp {
         }
         let message: Value = serde_json::from_slice(&line)?;
         if message["event"] == "DEVICE_DELETED" {
-            self.deleted.extend(message["data"]["device"].as_str().map(str::to_owned));
+            self.leaving.take_if(|id| message["data"]["device"] == id.as_str());
         }
         Ok(message)
     }
 
     /// Asks the guest to let go of a device.
     pub(super) fn unplug(&mut self, id: &str) -> Outcome {
-        self.deleted.retain(|deleted| deleted != id);
+        self.leaving = Some(id.to_owned());
         self.run("device_del", &json!({ "id": id })).map(drop)
     }
 
     /// Plugs a device in once the one before it is gone. It is named as on the command line, for which QMP has no words.
     pub(super) fn plug(&mut self, card: &Card) -> Outcome {
-        while !self.deleted.contains(&card.id) {
-            self.message().map_err(|error| format!("no DEVICE_DELETED of `{}` from QMP: {error}", card.id))?;
+        let start = Instant::now();
+        while self.leaving.is_some() {
+            // An endless stream of other events is no answer either.
+            let message = if start.elapsed() < ANSWER { self.message() } else { Err("it sends other events".into()) };
+            message.map_err(|error| format!("no DEVICE_DELETED of `{}` from QMP: {error}", card.id))?;
         }
         let line = format!("device_add {}", card.device);
         let said = self.run("human-monitor-command", &json!({ "command-line": line }))?;

@@ -110,7 +110,7 @@ fn a_refused_unplug_is_trouble() -> Outcome {
         r#"
 begin {check}
 printf '{{"event":"host","ms":1,"action":"unplug","device":"01:00.0"}}\n'
-say check {check} false
+say check {check} 'true,"trouble":"nobody pressed the button"'
 finish
 "#
     );
@@ -121,5 +121,26 @@ finish
     let (word, reason) = verdict(&report, check)?;
     assert_eq!((code, word), (0, "trouble"), "{report}");
     assert!(reason.contains("could not `unplug`") && reason.contains("control socket /"), "{reason}");
+    Ok(())
+}
+
+/// A device that does not go has failed, although it cannot be plugged in again then.
+#[test]
+fn a_failure_stands_if_the_device_cannot_be_plugged_in_afterwards() -> Outcome {
+    let folder = Folder::new("plug-refused")?;
+    let check = "an-unplugged-device-is-gone";
+    let script = format!(
+        r#"
+begin {check}
+printf '{{"event":"host","ms":1,"action":"plug","device":"01:00.0"}}\n'
+say check {check} 'false,"detail":"it still answers"'
+finish
+"#
+    );
+    let [vmm, kernel] = fake::write(&folder, &script)?;
+    let mut run = program();
+    run.args(["--vmm", "qemu", "--checks", check, "--format", "json", "--timeout", "20"]);
+    let (_, report) = report(&run.arg("--program").arg(vmm).arg("--kernel").arg(kernel).output()?)?;
+    assert_eq!(verdict(&report, check)?, ("failed", "it still answers"), "{report}");
     Ok(())
 }

@@ -7,10 +7,10 @@
 use super::TestDevice;
 use super::function_reset::Header;
 use crate::host::HostAction;
-use crate::verdict::{Stop, Verdict, ensure, fail, skip_unless};
+use crate::verdict::{Stop, Verdict, fail, skip_unless, trouble_unless};
 use ballonet::hotplug::{PolledSlot, Stage, Task, Timing};
 use ballonet::pci::capability::id;
-use ballonet::pci::{Bdf, Command, ConfigSpace, Function};
+use ballonet::pci::{Command, ConfigSpace, Function};
 
 /// The wait for the host, as a multiple of the wait for a device.
 const STALLS: u64 = 5;
@@ -21,7 +21,7 @@ const MESSAGES_ON: u16 = 1 << 15;
 /// A slot that is served, and its device.
 pub(crate) struct CardSlot {
     slot: PolledSlot,
-    function: Bdf,
+    function: Function,
     /// What the device had before the host unplugged it.
     header: Header,
 }
@@ -103,7 +103,7 @@ impl TestDevice<'_> {
         if self.slot.is_some() {
             return Ok(());
         }
-        let function = self.function()?.function.bdf;
+        let function = self.function()?.function;
         let Some(port) = self.port else {
             return Err(Stop::skipped(format_args!(
                 "no host program unplugs the device here; ballonet-check does for QEMU"
@@ -116,7 +116,7 @@ impl TestDevice<'_> {
         };
         // Where ACPI does the hot-plug, the slot's registers may say anything.
         skip_unless!(slot.stage() == Stage::On, "the slot of the device is not on, but {}", slot.stage());
-        let header = Header::read(config, function);
+        let header = Header::read(config, function.bdf);
         let now = self.platform.now();
         slot.start(&mut self.platform.config(), now);
         self.slot = Some(CardSlot { slot, function, header });
@@ -130,7 +130,8 @@ impl TestDevice<'_> {
         Ok(())
     }
 
-    /// Serves the slot until something holds; fails with `otherwise` if it does not in time.
+    /// Serves the slot until something holds. Ends the check without a verdict, with `otherwise`, if it does not in time:
+    /// the wait is for the host, which may be late.
     fn await_slot(&mut self, otherwise: &str, mut holds: impl FnMut(&PolledSlot, Option<Task>) -> bool) -> Verdict {
         let limit = self.patience.stall * STALLS;
         let done = self.wait(limit, |device| {
@@ -144,7 +145,7 @@ impl TestDevice<'_> {
             Ok(holds(&card.slot, report.task))
         })?;
         let stage = self.slot.as_ref().map_or(Stage::Off, |card| card.slot.stage());
-        ensure!(done, "{otherwise} within {} ms; the slot's state: {stage}", limit / 1_000_000);
+        trouble_unless!(done, "{otherwise} within {} ms; the slot's state: {stage}", limit / 1_000_000);
         Ok(())
     }
 
@@ -153,13 +154,17 @@ impl TestDevice<'_> {
         let now = self.platform.now();
         let Some(card) = &mut self.slot else { return Err(Stop::trouble(format_args!("no slot is served"))) };
         let config = &mut self.platform.config();
-        let Some(function) = Function::probe(config, card.function) else {
-            fail!("the device was plugged in, and no function answers at {}", card.function);
+        let bdf = card.function.bdf;
+        let Some(function) = Function::probe(config, bdf) else {
+            fail!("the device was plugged in, and no function answers at {bdf}");
         };
+        // Not the device under test: it gets no header that is not its own, and no verdict.
+        let (vendor, before) = (function.vendor, card.function.vendor);
+        trouble_unless!(vendor == before, "a function of vendor {vendor:#06x} was plugged in, not of {before:#06x}");
         let messages = function.capability(config, id::MSI_X).ok().flatten();
-        let control = messages.map_or(0, |found| config.read16(card.function, found.offset + MESSAGE_CONTROL));
+        let control = messages.map_or(0, |found| config.read16(bdf, found.offset + MESSAGE_CONTROL));
         let new = NewFunction { command: function.command(config), sends_messages: control & MESSAGES_ON != 0 };
-        card.header.restore(config, card.function);
+        card.header.restore(config, bdf);
         if let Some(error) = card.slot.added(config, true, now) {
             fail!("{error}");
         }

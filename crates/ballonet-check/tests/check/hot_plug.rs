@@ -5,7 +5,7 @@ use ballonet::pci::Bdf;
 use ballonet_check::{HostAction, Outcome};
 use ballonet_models::{Behaviour, Machine, feature};
 
-use super::run::{PlugAct, sound, test, test_in_slot};
+use super::run::{PlugAct, Report, sound, test, test_in_slot};
 
 /// Only the chapter of hot-plug.
 const HOT_PLUG: &str = "hot-plug";
@@ -119,7 +119,16 @@ fn each_defect_is_found_by_the_check_that_is_meant_for_it() {
     }
 }
 
-/// A host that does not come for the device, once.
+/// The reason of the one check that has no verdict; no other lacks one, and none failed.
+fn only_trouble<'r>(report: &'r Report, name: &str) -> &'r str {
+    let troubled = |(_, _, outcome): &&(_, _, Outcome)| matches!(outcome, Outcome::Trouble(_));
+    let troubles: Vec<_> = report.outcomes.iter().filter(troubled).collect();
+    let [(of, _, Outcome::Trouble(reason))] = troubles[..] else { panic!("{:?}", report.outcomes) };
+    assert_eq!((*of, report.failed()), (name, vec![]));
+    reason
+}
+
+/// A host that does not plug the device in, once.
 #[test]
 fn a_device_that_is_left_unplugged_is_plugged_in_for_the_next_check() {
     let lazy: PlugAct = |machine, at, action, behaviour| {
@@ -131,8 +140,7 @@ fn a_device_that_is_left_unplugged_is_plugged_in_for_the_next_check() {
         }
     };
     let report = test_in_slot(lazy, &sound(), "a-plugged-device-is-reset,a-plugged-function-is-off,inflate-completes");
-    let detail = report.failed().first().map(|(name, detail)| (*name, *detail));
-    let Some(("a-plugged-device-is-reset", detail)) = detail else { panic!("{:?}", report.outcomes) };
+    let detail = only_trouble(&report, "a-plugged-device-is-reset");
     assert!(detail.contains("the host was to plug the device in, and it did not come"), "{detail}");
     assert!(report.summary.ended.is_none() && report.skipped().is_empty(), "{:?}", report.outcomes);
 }
@@ -149,14 +157,27 @@ fn a_device_that_stays_unplugged_ends_the_run_with_the_reason() {
     let ended = report.summary.ended.clone().expect("an end");
     assert!(ended.contains("stays unplugged") && ended.contains("did not come"), "{ended}");
     let [(.., first), (.., second)] = &report.outcomes[..] else { panic!("{:?}", report.outcomes) };
-    assert!(matches!(first, Outcome::Failed(_)) && *second == Outcome::Skipped(ended), "{:?}", report.outcomes);
+    assert!(matches!(first, Outcome::Trouble(_)) && *second == Outcome::Skipped(ended), "{:?}", report.outcomes);
+}
+
+/// A host that plugs in what is not the device: the tester gives that no addresses.
+#[test]
+fn a_function_of_another_vendor_is_not_judged() {
+    let swapper: PlugAct = |machine, at, action, mut behaviour| {
+        behaviour.config_patches = vec![(0, 0x86), (1, 0x80)];
+        obedient(machine, at, action, behaviour);
+    };
+    let report = test_in_slot(swapper, &sound(), "a-plugged-device-is-reset,a-plugged-function-is-off");
+    let ended = report.summary.ended.clone().expect("an end");
+    assert!(ended.contains("stays unplugged: a function of vendor 0x8086 was plugged in, not of 0x1af4"), "{ended}");
+    let [(.., first), (.., second)] = &report.outcomes[..] else { panic!("{:?}", report.outcomes) };
+    assert!(matches!(first, Outcome::Trouble(_)) && *second == Outcome::Skipped(ended), "{:?}", report.outcomes);
 }
 
 /// A host that takes the request and does nothing: the device is still there.
 #[test]
-fn a_request_that_nobody_serves_fails_by_name_and_costs_one_check() {
+fn a_request_that_nobody_serves_is_trouble_and_costs_one_check() {
     let report = test_in_slot(|_, _, _, _| {}, &sound(), "a-plugged-device-is-reset,inflate-completes");
-    let [(name, detail)] = report.failed()[..] else { panic!("{:?}", report.outcomes) };
-    assert_eq!(name, "a-plugged-device-is-reset");
+    let detail = only_trouble(&report, "a-plugged-device-is-reset");
     assert!(detail.contains("nobody pressed the slot's button"), "{detail}");
 }

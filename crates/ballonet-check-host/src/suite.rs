@@ -165,10 +165,10 @@ fn remove(folder: &Path) {
 fn absorb(slots: &mut [Slot], attempt: Attempt) -> bool {
     let Attempt { wanted, in_slot, mut records, running, began, end, last_words, .. } = attempt;
     let was_wanted = |slot: &Slot| wanted.iter().any(|check| check.name == slot.check.name);
-    if let (false, true, End::Down(_, how)) = (began, in_slot, &end) {
-        // It starts without the slot: this says nothing about the device.
+    if let (false, true, End::Down(_, how) | End::Complete(Some(how))) = (began, in_slot, &end) {
+        // Without the slot it starts and has the device: this says nothing about that.
         for slot in slots.iter_mut().filter(|slot| was_wanted(slot)) {
-            let reason = format!("the VMM does not start with the device in a hot-plug slot: {how}\n{last_words}");
+            let reason = format!("no check began with the device in a hot-plug slot: {how}\n{last_words}");
             slot.record = Some(Record::with(slot.check, Verdict::Trouble, reason));
         }
         return true;
@@ -301,6 +301,18 @@ mod tests {
         early.records[0].detail = Some("no BAR".into());
         absorb(&mut slots, early);
         assert_eq!(verdicts(&slots), [Some(Verdict::Failed), Some(Verdict::Lost), Some(Verdict::Lost)]);
+    }
+
+    #[test]
+    fn a_slot_with_which_nothing_begins_is_trouble() {
+        for end in
+            [End::Down(Verdict::Died, "exit status 1".into()), End::Complete(Some("no balloon was found".into()))]
+        {
+            let mut slots = slots(2);
+            let in_slot = Attempt { in_slot: true, began: false, ..attempt(&[], None, end) };
+            assert!(absorb(&mut slots, in_slot));
+            assert_eq!(verdicts(&slots), [Some(Verdict::Trouble), Some(Verdict::Trouble)]);
+        }
     }
 
     #[test]

@@ -195,11 +195,11 @@ fn windows_above(space: &Space, upstream: Option<Bdf>, io: bool, host: &HostWind
     let pages = |register: u64| ((register & 0xfff0) << 16, register & 0xfff0_0000 | 0xf_ffff);
     let wide = |register: u64| u64::from(register & 0xf == 1);
     let io_window = (
-        (ports & 0xf0) << 8 | wide(ports) * ((ports_upper & 0xffff) << 16),
-        ports & 0xf000 | 0xfff | wide(ports) * (ports_upper >> 16 << 16),
+        ((ports & 0xf0) << 8) | (wide(ports) * ((ports_upper & 0xffff) << 16)),
+        (ports & 0xf000) | 0xfff | (wide(ports) * (ports_upper >> 16 << 16)),
     );
     let (base, limit) = pages(prefetchable);
-    let high = (base | wide(prefetchable) * (read(0x28) << 32), limit | wide(prefetchable) * (read(0x2c) << 32));
+    let high = (base | (wide(prefetchable) * (read(0x28) << 32)), limit | (wide(prefetchable) * (read(0x2c) << 32)));
     let windows = if io { vec![io_window] } else { vec![pages(memory), high] };
     // One at 0 is closed.
     let open = windows.into_iter().filter(|(base, _)| *base != 0);

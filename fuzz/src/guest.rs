@@ -298,7 +298,7 @@ impl Setup {
 impl Make {
     fn behaviour(&self) -> Behaviour {
         let modern = !matches!(self.interfaces, Interfaces::Legacy | Interfaces::LegacyMmio);
-        let offered = (1 << 44) - 1 & !self.missing | if modern { feature::VERSION_1 } else { 0 };
+        let offered = (((1 << 44) - 1) & !self.missing) | if modern { feature::VERSION_1 } else { 0 };
         let packed = modern && offered & feature::RING_PACKED != 0;
         let [frames, hints, reports] = self.sizes.map(|size| queue_size(size, packed));
         let mut behaviour = Behaviour::conforming().with_features(offered).with_pci_access();

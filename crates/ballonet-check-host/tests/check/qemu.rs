@@ -115,26 +115,24 @@ exec {qemu} "$@"
 "#
     );
     fs::write(&wrapper, script)?;
-    // The checks that follow include a slow one, and the culprit is long enough for the signal to come in time.
+    // Enough checks follow for the signal to come in time, and each is short: a busy machine must not pass for a VMM that hangs.
     let command = format!(
         "bash {} -machine q35 -accel tcg -cpu max -m 256M -display none -nic none -serial stdio -monitor none -no-reboot \
          -device isa-debug-exit,iobase=0xf4,iosize=4 -device virtio-balloon-pci -kernel {{kernel}} -append {{cmdline}}",
         wrapper.display()
     );
-    let checks = "inflate-completes,chains-work,ring-indices-wrap,reset-clears-status";
+    let checks = "reset-clears-status,inflate-completes,chains-work,feature-sets,balloon,resets";
     let mut command = checker(&["--vmm", &command, "--checks", checks])?;
     report(&command.args(options).output()?)
 }
 
-/// The signal may come when the check has just ended: then the VMM goes down in the next one.
+/// The signal may come when the check has ended: then the VMM goes down in a later one.
 fn culprit(report: &Value, word: &str) -> Outcome<String> {
     let checks = report["checks"].as_array().ok_or("no checks")?;
     let names: Vec<&str> =
         checks.iter().filter(|check| check["verdict"] == word).filter_map(|check| check["name"].as_str()).collect();
     match names.as_slice() {
-        [name @ ("chains-work" | "one-frame-number-a-descriptor-works" | "ring-indices-wrap")] => {
-            Ok((*name).to_owned())
-        }
+        [name] if !["reset-clears-status", "inflate-completes"].contains(name) => Ok((*name).to_owned()),
         other => Err(format!("{word}: {other:?} in {report}").into()),
     }
 }
@@ -145,7 +143,8 @@ fn a_qemu_that_is_killed_in_mid_check_costs_one_check() -> Outcome {
         let (status, report) = struck(qemu, "KILL", &[])?;
         let name = culprit(&report, "died")?;
         assert!(verdict(&report, &name)?.1.contains("SIGKILL"), "{report}");
-        assert_eq!((status, count(&report, "ok")), (4, 3), "{report}");
+        assert_eq!((status, count(&report, "lost")), (4, 0), "{report}");
+        assert!(count(&report, "ok") >= 15, "{report}");
         Ok(())
     })
 }
@@ -153,10 +152,11 @@ fn a_qemu_that_is_killed_in_mid_check_costs_one_check() -> Outcome {
 #[test]
 fn a_qemu_that_is_stopped_in_mid_check_costs_one_check() -> Outcome {
     on_each(|_, qemu| {
-        let (status, report) = struck(qemu, "STOP", &["--timeout", "15"])?;
+        let (status, report) = struck(qemu, "STOP", &["--timeout", "10"])?;
         let name = culprit(&report, "hung")?;
         assert!(verdict(&report, &name)?.1.contains("stopped by a signal"), "{report}");
-        assert_eq!((status, count(&report, "ok")), (4, 3), "{report}");
+        assert_eq!((status, count(&report, "lost")), (4, 0), "{report}");
+        assert!(count(&report, "ok") >= 15, "{report}");
         Ok(())
     })
 }

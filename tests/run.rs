@@ -221,6 +221,8 @@ fn programs_without(missing: &str) -> PathBuf {
 #[test]
 fn a_bzimage_is_made_of_this_kernel_only_and_started_like_it() {
     let bzimage = Path::new(env!("CARGO_TARGET_TMPDIR")).join("run.bzimage");
+    // An earlier run leaves one.
+    let _ = fs::remove_file(&bzimage);
     let make = |kernel: &str| output(run_sh(&[]).args(["bzimage", "--kernel", kernel, "--output"]).arg(&bzimage));
     for (kernel, status, words) in [
         ("/nonexistent", INVALID, "/nonexistent: no such kernel"),

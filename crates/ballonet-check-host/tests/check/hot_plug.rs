@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use super::qemu::{checker, on_each};
 use super::{Folder, Outcome, count, fake, program, report, verdict};
 
@@ -101,23 +103,28 @@ fn a_qemu_that_does_not_start_with_a_slot_is_trouble() -> Outcome {
     })
 }
 
-/// A host that cannot unplug the device says nothing about it.
-#[test]
-fn a_refused_unplug_is_trouble() -> Outcome {
-    let folder = Folder::new("unplug-refused")?;
-    let check = "a-plugged-device-works";
+/// Runs a check on a fake QEMU, in which it asks the host for an action that nobody performs, and then ends as `end` says.
+fn in_vain(check: &str, action: &str, end: &str) -> Outcome<(i32, Value)> {
+    let folder = Folder::new(&format!("{action}-refused"))?;
     let script = format!(
         r#"
 begin {check}
-printf '{{"event":"host","ms":1,"action":"unplug","device":"01:00.0"}}\n'
-say check {check} 'true,"trouble":"nobody pressed the button"'
+printf '{{"event":"host","ms":1,"action":"{action}","device":"01:00.0"}}\n'
+say check {check} '{end}'
 finish
 "#
     );
     let [vmm, kernel] = fake::write(&folder, &script)?;
     let mut run = program();
     run.args(["--vmm", "qemu", "--checks", check, "--format", "json", "--timeout", "20"]);
-    let (code, report) = report(&run.arg("--program").arg(vmm).arg("--kernel").arg(kernel).output()?)?;
+    report(&run.arg("--program").arg(vmm).arg("--kernel").arg(kernel).output()?)
+}
+
+/// A host that cannot unplug the device says nothing about it.
+#[test]
+fn a_refused_unplug_is_trouble() -> Outcome {
+    let check = "a-plugged-device-works";
+    let (code, report) = in_vain(check, "unplug", r#"true,"trouble":"nobody pressed the button""#)?;
     let (word, reason) = verdict(&report, check)?;
     assert_eq!((code, word), (0, "trouble"), "{report}");
     assert!(reason.contains("could not `unplug`") && reason.contains("control socket /"), "{reason}");
@@ -127,20 +134,8 @@ finish
 /// A device that does not go has failed, although it cannot be plugged in again then.
 #[test]
 fn a_failure_stands_if_the_device_cannot_be_plugged_in_afterwards() -> Outcome {
-    let folder = Folder::new("plug-refused")?;
     let check = "an-unplugged-device-is-gone";
-    let script = format!(
-        r#"
-begin {check}
-printf '{{"event":"host","ms":1,"action":"plug","device":"01:00.0"}}\n'
-say check {check} 'false,"detail":"it still answers"'
-finish
-"#
-    );
-    let [vmm, kernel] = fake::write(&folder, &script)?;
-    let mut run = program();
-    run.args(["--vmm", "qemu", "--checks", check, "--format", "json", "--timeout", "20"]);
-    let (_, report) = report(&run.arg("--program").arg(vmm).arg("--kernel").arg(kernel).output()?)?;
+    let (_, report) = in_vain(check, "plug", r#"false,"detail":"it still answers""#)?;
     assert_eq!(verdict(&report, check)?, ("failed", "it still answers"), "{report}");
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(crate) use attacker::{Attacker, TABLE};
 pub(crate) use disturbance::{About, undisturbed};
 pub(crate) use kind::{BALLOON, BLOCK, BLOCK_ID, CONSOLE, ENTROPY, Kind, NETWORK, SECTOR, block_header};
 pub(crate) use obstacles::Start;
-pub(crate) use pci::PciFunction;
+pub(crate) use pci::{MSIX_CONTROL, MSIX_ENABLE, PciFunction};
 pub(crate) use signals::Signals;
 pub(crate) use start::StartOptions;
 pub(crate) use traffic::{Damage, Shape};

@@ -18,6 +18,10 @@ use super::kind::{KINDS, Kind};
 /// The vendor of every virtio function (4.1.2).
 const VENDOR: u16 = 0x1af4;
 
+/// MSI-X message control, from the capability's start, and the bit that turns MSI-X on (PCI 3.0, 6.8.2.3).
+pub(crate) const MSIX_CONTROL: u16 = 2;
+pub(crate) const MSIX_ENABLE: u16 = 1 << 15;
+
 /// The most of a structure that is mapped.
 const STRUCTURE_LIMIT: u64 = 4096;
 /// The most of the doorbells.

@@ -4,8 +4,8 @@
 //! power is switched off, upon which the device disappears. A device that is plugged in gets power, and then the header that
 //! it had.
 
-use super::TestDevice;
 use super::function_reset::Header;
+use super::{MSIX_CONTROL, MSIX_ENABLE, TestDevice};
 use crate::host::HostAction;
 use crate::verdict::{Stop, Verdict, fail, skip_unless, trouble_unless};
 use ballonet::hotplug::{PolledSlot, Stage, Task, Timing};
@@ -14,9 +14,6 @@ use ballonet::pci::{Command, ConfigSpace, Function};
 
 /// The wait for the host, as a multiple of the wait for a device.
 const STALLS: u64 = 5;
-/// MSI-X message control, from the capability's start, and the bit that turns it on.
-const MESSAGE_CONTROL: u16 = 2;
-const MESSAGES_ON: u16 = 1 << 15;
 
 /// A slot that is served, and its device.
 pub(crate) struct CardSlot {
@@ -162,8 +159,8 @@ impl TestDevice<'_> {
         let (vendor, before) = (function.vendor, card.function.vendor);
         trouble_unless!(vendor == before, "a function of vendor {vendor:#06x} was plugged in, not of {before:#06x}");
         let messages = function.capability(config, id::MSI_X).ok().flatten();
-        let control = messages.map_or(0, |found| config.read16(bdf, found.offset + MESSAGE_CONTROL));
-        let new = NewFunction { command: function.command(config), sends_messages: control & MESSAGES_ON != 0 };
+        let control = messages.map_or(0, |found| config.read16(bdf, found.offset + MSIX_CONTROL));
+        let new = NewFunction { command: function.command(config), sends_messages: control & MSIX_ENABLE != 0 };
         card.header.restore(config, bdf);
         if let Some(error) = card.slot.added(config, true, now) {
             fail!("{error}");

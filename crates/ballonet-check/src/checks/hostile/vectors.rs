@@ -3,7 +3,7 @@
 use super::steps::{in_traffic, in_traffic_by};
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict};
-use crate::device::TestDevice;
+use crate::device::{MSIX_CONTROL, MSIX_ENABLE, TestDevice};
 use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::NO_VECTOR;
@@ -11,8 +11,7 @@ use ballonet::virtio::spec::NO_VECTOR;
 const VECTOR: Clause = clause("4.1.5.1.2.2", "a vector past the end of the MSI-X table must not be used");
 const TABLE: Clause = clause("4.1.5.1.2", "vectors are set up before the device runs");
 const WIDTH: Clause = clause("4.1.3.1", "a field must be accessed with its own width, aligned");
-/// The MSI-X control word, in the upper half of the capability's first dword: enable and mask.
-const MSIX_ENABLE: u16 = 1 << 15;
+/// MSI-X message control: all entries are masked.
 const MSIX_MASK: u16 = 1 << 14;
 
 /// The checks, in the order in which they run.
@@ -107,7 +106,7 @@ fn vector(d: &mut TestDevice<'_>, of: fn(u16) -> u16) -> Verdict<Reaction> {
 
 /// Writes the MSI-X control word during traffic. No entry of the table is unmasked.
 fn msix_control(d: &mut TestDevice<'_>, values: &[u16]) -> Verdict<Reaction> {
-    let at = d.msix_capability()? + 2;
+    let at = d.msix_capability()? + MSIX_CONTROL;
     in_traffic(d, |d| {
         d.with_vectors(|_, table, _| (0..table.len()).step_by(16).for_each(|entry| table.write32(entry + 12, 1)))?;
         for value in values {

@@ -1,8 +1,8 @@
 //! `ballonet-check`: tests the virtio device of a VMM, for the CI of VMM projects.
 //!
-//! `profile` makes the VMM's command, `process` runs it and reads its outputs (`serial`), `control` does to it what checks
-//! ask the host for, `slot` lets it unplug the device, `attempt` follows one start, and `suite` starts again after each culprit. `verdict` is the result, `baseline` compares it, and `format` writes
-//! it.
+//! `profile` makes the VMM's command, `process` runs it and reads its outputs (`serial`), `guard` ends it with this program,
+//! `control` does to it what checks ask the host for, `slot` lets that unplug the device, `attempt` follows one start, and
+//! `suite` starts again after each culprit. `verdict` is the result, `baseline` compares it, and `format` writes it.
 
 #![forbid(unsafe_code)]
 // An ordinary program of the host.

@@ -292,7 +292,7 @@ pub(crate) fn accepts_deadlines() -> bool {
 
 /// Raises `vector` when the TSC reaches `tsc`; 0 disarms.
 pub(crate) fn set_deadline(tsc: u64) {
-    // SAFETY: only called once `accepts_deadlines` and `use_deadlines` has chosen the mode.
+    // SAFETY: only called if `accepts_deadlines` holds, once `use_deadlines` has chosen the timer's mode.
     unsafe { Msr::new(TSC_DEADLINE_MSR).write(tsc) };
 }
 
